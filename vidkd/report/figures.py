@@ -1,7 +1,7 @@
 """The figures of a run and of a study, each a function of plain numbers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,77 +16,71 @@ MOST_BANDS = 4
 MOST_NAMED_CLASSES = 25
 LINES = ("o-", "s--", "^:")  # markers too: one for every round of the colours
 NOT_LOSSES = {"step", "epoch", "split", "lr", "data_wait"}
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+Line: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def training_curves(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+def training_curves(rows: Rows) -> list[Figure]:
     """Losses of the training rows and shares (top1, ...) of the others over the step; no figure for what no row has.
 
-    rows: of metrics.jsonl, with "step" and "split"; long runs are drawn as means of MOST_POINTS spans.
+    rows: of metrics.jsonl, with "step" and "split"; long runs are drawn as means of MOST_POINTS spans. A loss of a single term is drawn
+    once, and a single validation is a row of the table, not a curve.
     """
     train = [row for row in rows if row["split"] == "train"]
-    others = [row for row in rows if row["split"] != "train"]
-    losses = {name: _series(train, name) for name in _names(train) if name not in NOT_LOSSES and not _is_total_again(train, name)}
-    splits = _splits(others)
+    splits = list(dict.fromkeys(str(row["split"]) for row in rows if row["split"] != "train"))
+    others = {split: [row for row in rows if row["split"] == split] for split in splits}
+    totals = [row.get("loss") for row in train]
+    terms = [name for name in _names(train) if name not in NOT_LOSSES]
+    losses = {name: _series(train, name) for name in terms if name == "loss" or [row.get(name) for row in train] != totals}
     shares = {
-        f"{name}, {split}" if len(splits) > 1 else name: _series(others, name, split)
-        for split in splits
-        for name in _names(others)
+        f"{name}, {split}" if len(splits) > 1 else name: _series(of_split, name)
+        for split, of_split in others.items()
+        for name in _names(of_split)
         if is_share(name)
     }
     figures = [_curves(losses, "Training losses", "loss", percent=False)] if losses else []
-    drawn = {name: line for name, line in shares.items() if len(line[0])}
-    worth_drawing = any(len(steps) > 1 for steps, _ in drawn.values())  # a single validation is a row of the table, not a curve
-    title = splits[0].replace("val", "Validation") if len(splits) == 1 else "Validation"
-    return figures + ([_curves(drawn, title, "%", percent=True)] if worth_drawing else [])
+    if any(len(steps) > 1 for steps, _ in shares.values()):
+        title = splits[0].replace("val", "Validation") if len(splits) == 1 else "Validation"
+        figures.append(_curves(shares, title, "%", percent=True))
+    return figures
 
 
-def _is_total_again(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Whether a term is the whole loss, as with a single term of weight one."""
-    return name != "loss" and all(name in row and "loss" in row and row[name] == row["loss"] for row in rows)
-
-
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(rows: Rows) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, int | float)))
 
 
-def _splits(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(row["split"]) for row in rows))
+def _series(rows: Rows, name: str) -> Line:
+    """Steps and values of a metric, thinned."""
+    having = [row for row in rows if row.get(name) is not None]
+    return thinned(*(np.array([row[key] for row in having], dtype=np.float64) for key in ("step", name)))
 
 
-def _series(rows: Sequence[Mapping[str, Any]], name: str, split: str | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values of a metric, thinned to means of equally many neighbouring rows."""
-    having = [row for row in rows if row.get(name) is not None and split in (None, row["split"])]
-    steps, values = (np.array([row[key] for row in having], dtype=np.float64) for key in ("step", name))
-    if len(steps) <= MOST_POINTS:
-        return steps, values
-    spans = np.array_split(np.arange(len(steps)), MOST_POINTS)
-    return np.array([steps[span].mean() for span in spans]), np.array([values[span].mean() for span in spans])
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Line:
+    """Of more than MOST_POINTS points the means of so many spans of neighbours; others unchanged."""
+    if len(x) <= MOST_POINTS:
+        return x, y
+    spans = np.array_split(np.arange(len(x)), MOST_POINTS)
+    return np.array([x[span].mean() for span in spans]), np.array([y[span].mean() for span in spans])
 
 
-def _curves(lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], title: str, unit: str, *, percent: bool) -> Figure:
+def _curves(lines: Mapping[str, Line], title: str, unit: str, *, percent: bool) -> Figure:
     with canvas(3.1) as (drawing, axes):
         for index, (name, (steps, values)) in enumerate(lines.items()):
             dotted = ":" if index >= len(SERIES) else "-"
             marker = "o" if len(steps) <= 40 else None
             axes.plot(steps, values * (100 if percent else 1), dotted, label=name, color=SERIES[index % len(SERIES)], marker=marker, ms=3)
-        axes.set_xlabel("step")
+        axes.set(xlabel="step", ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_ylabel(unit)
         axes.margins(x=0.02)
         _legend_above(drawing, len(lines))
-        return finish(drawing, title, caption=_last_values(lines, percent=percent))
-
-
-def _last_values(lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, percent: bool) -> str:
-    last = ", ".join(f"{name} {format_number(float(values[-1]), percent=percent)}" for name, (_, values) in lines.items())
-    return f"Last values: {last}."
+        last = ", ".join(f"{name} {format_number(float(values[-1]), percent=percent)}" for name, (_, values) in lines.items())
+        return finish(drawing, title, caption=f"Last values: {last}.")
 
 
 def _legend_above(drawing: Any, entries: int) -> None:
     if entries > 1:
-        drawing.legend(
-            loc="outside upper left", ncols=min(2 if entries == 4 else 3, entries), fontsize=9, handlelength=1.4, columnspacing=1.2
-        )
+        columns = min(2 if entries == 4 else 3, entries)
+        drawing.legend(loc="outside upper left", ncols=columns, fontsize=9, handlelength=1.4, columnspacing=1.2)
 
 
 def seed_dots(values: Mapping[str, Mapping[str, float]], estimates: Mapping[str, Estimate], *, title: str, unit: str = "%") -> Figure:
@@ -96,51 +90,52 @@ def seed_dots(values: Mapping[str, Mapping[str, float]], estimates: Mapping[str,
     """
     with canvas(_row_height(len(values))) as (drawing, axes):
         for row, (name, cells) in enumerate(values.items()):
-            estimate = estimates[name]
-            factor, colour = 100 if estimate.percent else 1, SERIES[row % len(SERIES)]
-            dots = np.array(list(_seed_means(cells).values())) * factor
-            axes.scatter(dots, row + _spread(len(dots)), s=20, color=colour, alpha=0.65, linewidths=0)
+            estimate, colour = estimates[name], SERIES[row % len(SERIES)]
+            factor, dots = 100 if estimate.percent else 1, seed_means(cells)
+            heights = row + np.linspace(-0.16, 0.16, len(dots)) if len(dots) > 1 else [row]  # equal dots are apart
+            axes.scatter(dots * factor, heights, s=20, color=colour, alpha=0.65, linewidths=0)
             if len(dots) > 1:  # the mean of one seed is its dot
                 _interval(axes, row, estimate, factor)
-        _rows_axis(axes, [short(name) for name in values], [format_estimate(estimates[name])[0] for name in values], unit)
+                axes.plot([estimate.value * factor], [row], "|", color=INK, ms=11, mew=2)
+        _rows_axis(axes, [short(name) for name in values], [estimates[name] for name in values], unit)
         has_interval = any(estimate.ci95 for estimate in estimates.values())
-        return finish(
-            drawing, title, caption="A dot is a seed; the bar is the mean" + (" with its 95 % interval." if has_interval else ".")
-        )
+        caption = "A dot is a seed; the bar is the mean" + (" with its 95 % interval." if has_interval else ".")
+        return finish(drawing, title, caption=caption)
 
 
-def _seed_means(cells: Mapping[str, float]) -> dict[str, float]:
-    by_seed: dict[str, list[float]] = {}
-    for cell, value in cells.items():
-        by_seed.setdefault(cell.split("/", 1)[0], []).append(value)
-    return {seed: float(np.mean(numbers)) for seed, numbers in by_seed.items()}
-
-
-def _spread(n: int) -> NDArray[np.float64]:
-    """Small vertical offsets, always the same ones, that keep equal dots apart."""
-    return np.linspace(-0.16, 0.16, n) if n > 1 else np.zeros(1)
+def seed_means(cells: Mapping[str, float]) -> NDArray[np.float64]:
+    """(seeds,) means over the folds of each seed."""
+    seeds = [cell.partition("/")[0] for cell in cells]
+    return np.array(
+        [np.mean([value for of, value in zip(seeds, cells.values(), strict=True) if of == seed]) for seed in dict.fromkeys(seeds)]
+    )
 
 
 def _interval(axes: Any, row: float, estimate: Estimate, factor: float) -> None:
     if estimate.ci95 is not None:
         axes.plot([bound * factor for bound in estimate.ci95], [row, row], color=INK, lw=1.3, solid_capstyle="butt")
-    axes.plot([estimate.value * factor], [row], "|", color=INK, ms=11, mew=2)
 
 
 def _row_height(rows: int) -> float:
     return 0.75 + 0.36 * max(rows, 2)
 
 
-def _rows_axis(axes: Any, labels: Sequence[str], numbers: Sequence[str], unit: str) -> None:
+def _rows_axis(axes: Any, labels: Sequence[str], estimates: Sequence[Estimate], unit: str) -> None:
     """A row for every label, its number at the right end."""
-    for row, number in enumerate(numbers):
-        axes.annotate(number, (1.03, row), xycoords=("axes fraction", "data"), va="center", color=INK, annotation_clip=False)
+    for row, estimate in enumerate(estimates):
+        place, text = (1.03, row), format_estimate(estimate)[0]
+        axes.annotate(text, place, xycoords=("axes fraction", "data"), va="center", color=INK, annotation_clip=False)
+    bare_rows(axes, labels)
+    axes.set_xlabel(unit)
+
+
+def bare_rows(axes: Any, labels: Sequence[str]) -> None:
+    """The vertical axis as a list of names, the first at the top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(unit)
 
 
 def paired_bars(pairs: Sequence[Paired], *, metric: str, words: str = "") -> Figure:
@@ -148,29 +143,22 @@ def paired_bars(pairs: Sequence[Paired], *, metric: str, words: str = "") -> Fig
 
     words: the metric's name for a reader.
     """
-    shown = [pair for pair in pairs if pair.metric == metric]
-    percent = is_share(metric)
-    factor = 100 if percent else 1
+    shown, percent = [pair for pair in pairs if pair.metric == metric], is_share(metric)
+    factor, points = (100, "percentage points") if percent else (1, "difference")
     estimates = [Estimate(value=pair.difference, ci95=pair.ci95, percent=percent, signed=True) for pair in shown]
     with canvas(_row_height(len(shown))) as (drawing, axes):
-        for row, (pair, estimate) in enumerate(zip(shown, estimates, strict=True)):
-            sure = pair.ci95 is not None and (pair.ci95[0] > 0 or pair.ci95[1] < 0)
-            axes.barh(row, pair.difference * factor, height=0.5, color=SERIES[0], alpha=0.85 if sure else 0.3)
-            if estimate.ci95 is not None:
-                axes.plot([bound * factor for bound in estimate.ci95], [row, row], color=INK, lw=1.3)
+        for row, estimate in enumerate(estimates):
+            sure = estimate.ci95 is not None and (estimate.ci95[0] > 0 or estimate.ci95[1] < 0)
+            axes.barh(row, estimate.value * factor, height=0.5, color=SERIES[0], alpha=0.85 if sure else 0.3)
+            _interval(axes, row, estimate, factor)
         axes.axvline(0, color=MUTED, lw=1)
         bases = list(dict.fromkeys(pair.reference for pair in shown))
         names = [short(pair.method if len(bases) == 1 else f"{pair.method} \N{MINUS SIGN} {pair.reference}", 36) for pair in shown]
-        unit = f"{_points(percent)} over {short(bases[0])}" if len(bases) == 1 else _points(percent)
-        _rows_axis(axes, names, [format_estimate(estimate)[0] for estimate in estimates], unit)
+        _rows_axis(axes, names, estimates, f"{points} over {short(bases[0])}" if len(bases) == 1 else points)
         caption = (
             "Same seed, same fold, same clips. Lines are 95 % intervals; pale bars are differences whose interval holds zero or is unknown."
         )
         return finish(drawing, f"Paired differences in {words or metric}", caption=caption)
-
-
-def _points(percent: bool) -> str:
-    return "percentage points" if percent else "difference"
 
 
 def accuracy_by_condition(
@@ -179,39 +167,31 @@ def accuracy_by_condition(
     """A line with its interval for every method over a numeric condition: share of labels, share of the action observed, calls.
 
     series: method -> value of the condition -> estimate. Bands of more than MOST_BANDS methods would hide each other: then intervals are
-    lines, side by side, on a figure as wide as the page. evenly: values stand one after another, however far apart they are.
+    lines, side by side, on a figure as wide as the page. evenly: values follow each other at equal distances, however far apart they are.
     """
     values = sorted({place for points in series.values() for place in points})
-    places = list(map(float, range(len(values)))) if evenly else values
-    at = dict(zip(values, places, strict=True))
+    places = np.arange(len(values)) if evenly else np.array(values)
     crowded = len(series) > MOST_BANDS
-    beside = _beside(places, len(series)) if crowded else np.zeros(len(series))
+    offsets = np.linspace(-0.25, 0.25, len(series)) * min(np.diff(places), default=1.0) * crowded
     with canvas(4.2 if crowded else 3.1, 8.6 if crowded else WIDTH_IN) as (drawing, axes):
         for index, (name, points) in enumerate(series.items()):
-            placed = {at[value]: found for value, found in points.items()}
-            _condition_line(axes, placed, name, index, offset=beside[index], crowded=crowded)
-        axes.set_xlabel(condition)
-        axes.set_ylabel(unit)
+            known = [value in points for value in values]
+            _condition_line(
+                axes, places[known] + offsets[index], [points[value] for value in values if value in points], name, index, crowded
+            )
+        axes.set(xlabel=condition, ylabel=unit)
         axes.set_xticks(places, [f"{value:g}" for value in values] if evenly else None)
         _legend_above(drawing, len(series))
-        caption = "Lines are 95 % intervals; methods stand side by side at each value." if crowded else "Bands are 95 % intervals."
+        caption = "Lines are 95 % intervals; methods are side by side at each value." if crowded else "Bands are 95 % intervals."
         return finish(drawing, title, caption=caption, wide=crowded)
 
 
-def _beside(places: Sequence[float], count: int) -> NDArray[np.float64]:
-    """Offsets that set `count` methods side by side within half the smallest step between places."""
-    step = min(np.diff(places), default=1.0)
-    return np.linspace(-0.25, 0.25, count) * step
-
-
-def _condition_line(axes: Any, points: Mapping[float, Estimate], name: str, index: int, *, offset: float, crowded: bool) -> None:
-    places, colour = sorted(points), SERIES[index % len(SERIES)]
-    factor = 100 if all(points[place].percent for place in places) else 1
-    style = LINES[index // len(SERIES) % len(LINES)]
-    at = np.array(places) + offset
-    axes.plot(at, [points[place].value * factor for place in places], style, ms=4, color=colour, label=short(name))
-    known = [number for number, place in enumerate(places) if points[place].ci95 is not None]
-    bounds = np.array([points[places[number]].ci95 for number in known], dtype=np.float64).reshape(-1, 2) * factor
+def _condition_line(axes: Any, at: NDArray[np.float64], points: Sequence[Estimate], name: str, index: int, crowded: bool) -> None:
+    colour, style = SERIES[index % len(SERIES)], LINES[index // len(SERIES) % len(LINES)]
+    factor = 100 if all(point.percent for point in points) else 1
+    axes.plot(at, [point.value * factor for point in points], style, ms=4, color=colour, label=short(name))
+    known = [point.ci95 is not None for point in points]
+    bounds = np.array([point.ci95 for point in points if point.ci95 is not None], dtype=np.float64).reshape(-1, 2) * factor
     if crowded:
         axes.vlines(at[known], bounds[:, 0], bounds[:, 1], color=colour, lw=1, alpha=0.7)
     else:
@@ -230,26 +210,17 @@ def confusion_figure(counts: ArrayLike, classes: Sequence[str]) -> Figure:
         axes.imshow(colour, interpolation="nearest", aspect="equal")
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
-        _name_classes(axes, classes) if named else axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        axes.tick_params(labelbottom=named, labelleft=named, length=0, labelcolor=INK, labelsize=9)
         if named:
-            _write_counts(axes, counts, share)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+            names = [short(name, 20) for name in classes]
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+            axes.set_yticks(range(len(names)), names)
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                ink = "#ffffff" if share[row, column] > 0.5 else INK
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=9, color=ink)
+        axes.set(xlabel="predicted", ylabel="true")
         caption = "Counts of clips; the shade is the share of the true class." + _worst_confusions(counts, classes)
         return finish(drawing, "Confusion matrix", caption=caption, wide=named and len(classes) > 12)
-
-
-def _name_classes(axes: Any, classes: Sequence[str]) -> None:
-    names = [short(name, 20) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-
-
-def _write_counts(axes: Any, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "#ffffff" if share[row, column] > 0.5 else INK
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=9, color=colour)
 
 
 def _worst_confusions(counts: NDArray[np.int64], classes: Sequence[str], most: int = 3) -> str:

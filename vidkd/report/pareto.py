@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vidkd.report.drawing import INK, MUTED, SERIES, canvas, finish, log_scale, short
+from vidkd.report.figures import bare_rows
 from vidkd.report.parts import Estimate, Figure, format_number
 
 MARKERS = "os^DvP*X<>"
@@ -32,13 +33,13 @@ class Point:
 def pareto_front(points: Iterable[Point]) -> list[Point]:
     """The points that no other beats: none costs at most as much and gains at least as much, and one of the two is better. Rising cost."""
     points = list(points)
-    left = [point for point in points if not any(_beats(other, point) for other in points)]
+
+    def beats(one: Point, other: Point) -> bool:
+        cost, gain = one.cost.value - other.cost.value, one.gain.value - other.gain.value
+        return cost <= 0 <= gain and (cost, gain) != (0, 0)
+
+    left = [point for point in points if not any(beats(other, point) for other in points)]
     return sorted(left, key=lambda point: (point.cost.value, point.gain.value))
-
-
-def _beats(one: Point, other: Point) -> bool:
-    cost, gain = one.cost.value - other.cost.value, one.gain.value - other.gain.value
-    return cost <= 0 <= gain and (cost, gain) != (0, 0)
 
 
 def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, styles: Mapping[str, int], caption: str = "") -> Figure:
@@ -47,8 +48,10 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
     cost, gain: words of the axes, with units. styles: number of each model's colour and marker, so that all figures of a page agree.
     """
     with canvas(3.5) as (drawing, axes):
-        places = _places(points)
-        for place, size in zip(places, _sizes([place[0] for place in places]), strict=True):
+        upon: dict[tuple[Estimate, Estimate], list[Point]] = {}
+        for point in points:  # those at one place are one, with all their names
+            upon.setdefault((point.cost, point.gain), []).append(point)
+        for place, size in zip(upon.values(), _sizes([place[0] for place in upon.values()]), strict=True):
             _draw(axes, place[0], styles[place[0].label], ", ".join(point.label for point in place), size)
         front = pareto_front(points)
         factor = _factor(front[0].gain)
@@ -57,21 +60,12 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
         costs = [point.cost.value for point in points if point.cost.value > 0]
         if costs and max(costs) > WIDE_RANGE * min(costs):
             log_scale(axes, "x")
-        axes.set_xlabel(cost)
-        axes.set_ylabel(gain)
+        axes.set(xlabel=cost, ylabel=gain)
         axes.margins(0.08)
         drawing.legend(loc="outside upper left", ncols=min(3, len(points)), fontsize=9, handlelength=1.0, columnspacing=1.2)
         names = ", ".join(each.label for each in front)
         words = f"On the front, which none beats in both: {names}. Lines are 95 % intervals."
         return finish(drawing, title, caption=f"{words} {caption}".strip())
-
-
-def _places(points: Sequence[Point]) -> list[list[Point]]:
-    """Points that lie upon each other are one, with all their names."""
-    found: dict[tuple[Estimate, Estimate], list[Point]] = {}
-    for point in points:
-        found.setdefault((point.cost, point.gain), []).append(point)
-    return list(found.values())
 
 
 def _sizes(points: Sequence[Point]) -> list[float]:
@@ -113,12 +107,7 @@ def parts_figure(parts: Mapping[str, Mapping[str, float]], *, order: Iterable[st
             ends += widths
         for row, end in enumerate(ends):
             axes.annotate(format_number(float(end)), (end, row), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
-        axes.set_yticks(range(len(parts)), [short(label) for label in parts])
-        axes.set_ylim(len(parts) - 0.4, -0.6)
-        axes.set_xlim(0, 1.15 * max(ends.max(), 1e-9))
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel(unit)
+        bare_rows(axes, [short(label) for label in parts])
+        axes.set(xlim=(0, 1.15 * max(ends.max(), 1e-9)), xlabel=unit)
         drawing.legend(loc="outside upper left", ncols=len(names), fontsize=9, handlelength=1.0, columnspacing=1.2)
         return finish(drawing, title, caption=caption)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
 from vidkd.report.drawing import SERIES, canvas, finish, log_scale
-from vidkd.report.figures import MOST_POINTS
+from vidkd.report.figures import thinned
 from vidkd.report.parts import Figure, format_number
 from vidkd.report.stream_learning import DISAGREEMENT
 
@@ -32,19 +32,18 @@ def time_line(account: Account, judged: Sequence[BesideUnlearned] = ()) -> Figur
     with canvas(4.0, 9.2) as (drawing, axes):
         axes.remove()
         above, below = drawing.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.2]})
-        x, y = _thinned(at[known], values)
+        x, y = thinned(at[known], values)
         above.plot(x, y, "-", color=SERIES[0], lw=1.2, alpha=0.6)
         above.plot(x, y, "o", color=SERIES[0], ms=4, label="as it had learned" if judged else None)
         if judged:
             places = {key.frame: place for key, place in zip(account.keys, at, strict=True)}
             there = np.array([places[one.frame] for one in judged])
-            x, y = _thinned(there, np.array([one.began for one in judged]) * 100)
-            above.plot(x, y, "o:", color=SERIES[4], lw=1.2, ms=3, label="as it began")
-        above.set_ylim(-3, 103)
-        above.set_ylabel("disagreement (%)")
+            above.plot(
+                *thinned(there, np.array([one.began for one in judged]) * 100), "o:", color=SERIES[4], lw=1.2, ms=3, label="as it began"
+            )
+        above.set(ylim=(-3, 103), ylabel="disagreement (%)")
         _call_bars(below, at, account.keys)
-        below.set_xlabel(unit)
-        below.set_ylabel("calls")
+        below.set(xlabel=unit, ylabel="calls")
         below.yaxis.get_major_locator().set_params(integer=True)
         drawing.legend(loc="outside upper right", ncols=5, fontsize=9, handlelength=1.2)
         means = [format_number(mean, percent=True) for mean in account.quarters or ()]
@@ -62,12 +61,10 @@ def loss_figure(account: Account) -> Figure:
     before, after = (np.array([getattr(key, name) for key in known], np.float64) for name in ("loss_before", "loss_after"))
     with canvas(3.1) as (drawing, axes):
         for values, name, colour in ((before, "before", SERIES[1]), (after, "after", SERIES[2])):
-            x, y = _thinned(at, values)
-            axes.plot(x, y, "o-", ms=3, lw=1.2, label=name, color=colour)
+            axes.plot(*thinned(at, values), "o-", ms=3, lw=1.2, label=name, color=colour)
         if min(before.min(), after.min()) > 0 and before.max() > 30 * after.min():
             log_scale(axes, "y")
-        axes.set_xlabel(unit)
-        axes.set_ylabel("loss")
+        axes.set(xlabel=unit, ylabel="loss")
         drawing.legend(loc="outside upper left", ncols=2, fontsize=9, handlelength=1.4)
         caption = (
             f"On the key frame itself. Means: {format_number(float(before.mean()))} before, {format_number(float(after.mean()))} after."
@@ -81,13 +78,6 @@ def _places(keys: Sequence[KeyFrameRow]) -> tuple[NDArray[np.float64], str]:
     if all(time_s is not None for time_s in times):
         return np.array(times, np.float64), "seconds of the video"
     return np.array([key.frame for key in keys], np.float64), "frame"
-
-
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if len(x) <= MOST_POINTS:
-        return x, y
-    spans = np.array_split(np.arange(len(x)), MOST_POINTS)
-    return np.array([x[span].mean() for span in spans]), np.array([y[span].mean() for span in spans])
 
 
 def _call_bars(axes: Any, at: NDArray[np.float64], keys: Sequence[KeyFrameRow]) -> None:
