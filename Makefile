@@ -15,15 +15,13 @@ demo-anticipation: .venv/ready
 	$(BIN)/vidkd study configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
-PAIR := --student runs/shapes-student --oracle runs/shapes-oracle
-LEARNS := --update.trains all --update.interpolate [] --update.lr 1e-3 --update.steps 6 --update.replay 11 --update.options.iou_loss ciou --update.options.iou_normalizer 2
 
 demo-detection: .venv/ready
 	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
-	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --threads 1 --out runs/selectors/shapes.pt --overwrite
+	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 --config tkd/shapes --threads 1 --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd study configs/studies/streams/demo_detection.yaml --data.root runs/data/street_shapes --out runs/demo-detection --workers 2
-	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
+	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 --config tkd/shapes --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 
 shapes-oracle shapes-student: .venv/ready

@@ -14,7 +14,7 @@ from started import run_to_end
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
-from vidkd.base.settings import known_keys, merge
+from vidkd.base.settings import known_keys, load_settings, merge
 from vidkd.base.shipped import find_config
 from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy
@@ -24,6 +24,7 @@ from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, open_verb, parsed
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
+from vidkd.detection.online.config import LearningConfig, load_learning_config
 from vidkd.engine.config import load_config
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ PAGES = [
     REPOSITORY / "CONTRIBUTING.md",
     *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if page.parent.name != "results"),
 ]
-CONFIGS = [kind().config for kind in KINDS.values()]
+CONFIGS = [kind.config for kind in KINDS]
 SETTINGS = set().union(*(known_keys(config, task) for config in CONFIGS for task in config.tasks()))
 FILES = (".yaml", ".onnx", ".tflite", ".cfg")
 FOREIGN_FLAGS = {"--nproc-per-node", "--subset"}
@@ -125,14 +126,19 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     assert len({words[words.index("--out") + 1] for words in given}) == 4 * 3
     for student in ("fastest", "tiny"):
         chosen = read_json(REPOSITORY / "results" / f"pets_{student}" / "chosen.json")["methods"]["fixed"]["folds"]["all"]["settings"]
-        learning = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
         own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
         assert len(own) == {"fastest": 9, "tiny": 3}[student]
-        assert all(words[-len(learning) :] == learning for words in own), "the student learns as it does in the studies"
-        assert all("--update.interpolate []" in " ".join(words) for words in own), "what came to be the default after them is off"
+        settings = parsed(*_opened(own[0])).settings
+        learning = load_learning_config(LearningConfig, settings).update
+        assert learning == load_settings(LearningConfig, settings=merge({}, chosen)).update, "it learns as it does in the studies"
     for verb, *words in given:
         check_verb(verb, words)
-        assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--joined")])
+        assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--seed")])
+
+
+def _opened(words: Sequence[str]) -> tuple[VerbParser, list[str]]:
+    parser, _, left = open_verb(words[0], words[1:])
+    return parser, left
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,7 @@ def student_arguments(folder: Path, seed: int = 0) -> list[str]:
     (folder / "light.cfg").write_text(CFG)
     (folder / "light.names").write_text("".join(f"{name}\n" for name in STUDENT_NAMES))
     save_weights(Darknet(parse_cfg(CFG)), folder / "light.weights")
-    return [
-        f"--{flag}={folder / name}" for flag, name in (("student", "light.cfg"), ("weights", "light.weights"), ("names", "light.names"))
-    ]
+    return [f"--{flag}={folder / name}" for flag, name in (("model", "light.cfg"), ("weights", "light.weights"), ("names", "light.names"))]
 
 
 def oracle_arguments(folder: Path) -> list[str]:

@@ -47,7 +47,7 @@ def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ("detect x.mp4 --model x.onnx --out o --scroe=0.3", "--scroe", "--score"),
         ("detect x.mp4 --model x.onnx --out o -score 0.3", "-score", "--score"),
         ("evaluate --modle x", "--modle", "--model"),
-        ("tkd x.mp4 --studnet a.cfg --oracle b.cfg --out o", "--studnet", "--student"),
+        ("tkd x.mp4 --modle a.cfg --oracle b.cfg --out o", "--modle", "--model"),
     ],
 )
 def test_an_unknown_flag(words: str, given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:

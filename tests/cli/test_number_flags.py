@@ -50,13 +50,6 @@ def test_flags_of_a_parser(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("train_selector x.mp4 --validate y.mp4 --student a.cfg --oracle b.cfg --out s.pt --nms 3", "--nms must lie in [0, 1], not 3"),
-        (
-            "train_selector x.mp4 --validate y.mp4 --student a.cfg --oracle b.cfg --out s.pt --threads 0",
-            "--threads must be at least 1, not 0",
-        ),
-        ("tkd x.mp4 --student a.cfg --oracle b.cfg --out found --threads 0", "--threads must be at least 1, not 0"),
-        ("detect x.mp4 --model a.cfg --out found --threads 0", "--threads must be at least 1, not 0"),
         ("study study.yaml --workers -1", "--workers must be at least 0, not -1"),
         ("benchmark compare a.json b.json --tolerance -1", "--tolerance must be at least 0, not -1"),
         ("compress --config x.yaml --seed -1", "--seed must be at least 0, not -1"),

@@ -91,8 +91,7 @@ def run(given: Settings) -> int:
 
 def _as_detector(given: Settings) -> argparse.Namespace | None:
     """The arguments for a detector: `checkpoint` of a run's, or files of it with a folder for the results; None for a classifier."""
-    from vidkd.cli.darknet_folders import naming_files
-    from vidkd.detection.opening import TORCHVISION
+    from vidkd.detection.opening import TORCHVISION, darknet_files
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import open_network
@@ -108,10 +107,9 @@ def _as_detector(given: Settings) -> argparse.Namespace | None:
         with other_runtime_named(path, given.runtime):
             text = open_network(path, device="cpu", runtime=given.runtime).embedded
         return None if text is not None and json.loads(text).get("task") == "classify" else of_files
-    of_run = naming_files(argparse.Namespace(**{**own, "model": None}, checkpoint=given.model), model="model")
-    if of_run.model is not None:
-        of_run.out = given.out or given.model
-        return of_run
+    if darknet_files(path):
+        return argparse.Namespace(**{**own, "out": given.out or given.model}, checkpoint=None)
+    of_run = argparse.Namespace(**{**own, "model": None}, checkpoint=given.model)
     return of_run if is_detector(read_checkpoint(path)) else None
 
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vidkd.base.records import Count, Positive
 from vidkd.cli.classifiers import check_there
-from vidkd.cli.darknet_folders import naming_files
 from vidkd.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ def run(given: Settings) -> int:
     from vidkd.compress.config import TOLERANCE
     from vidkd.compress.export import check_format, export
     from vidkd.compress.export_card import write_card
+    from vidkd.detection.opening import darknet_files
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
@@ -101,7 +101,9 @@ def run(given: Settings) -> int:
         flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
         raise ConfigError(f"only with --int8: {flags}", hint="add --int8")
     check_there(given.model, exported=False)
-    arguments = naming_files(argparse.Namespace(**{**vars(given), "model": None}, checkpoint=given.model), model="checkpoint")
+    files = {name: str(path) for name, path in darknet_files(Path(given.model)).items()}
+    checkpoint = files.pop("model", given.model)
+    arguments = argparse.Namespace(**{**vars(given), **files, "model": None}, checkpoint=checkpoint)
     _check_out(arguments)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.export_detector import open_detector as opened

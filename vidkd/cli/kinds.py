@@ -2,52 +2,42 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from vidkd.detection.config import DetectorRunConfig
-    from vidkd.engine.config import RunConfig
-    from vidkd.engine.loop import RunResult
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunKind:
-    """config: the dataclass of its settings. fit: trains such a configuration. best: what its best student is chosen by, in words.
+    """module, kind: of the dataclass of its settings. fit_module, fit_name: of what trains such a configuration, imported when it does.
 
-    What trains is imported when `fit` is called: settings are read, and mistakes in them found, without it.
+    best: what its best student is chosen by, in words.
     """
 
-    config: type[Any]
-    fit: "Callable[..., RunResult]"
+    module: str
+    kind: str
+    fit_module: str
+    fit_name: str
     best: str
 
+    @property
+    def config(self) -> Any:
+        """The dataclass of its settings."""
+        return getattr(import_module(self.module), self.kind)
 
-def _clips() -> RunKind:
-    from vidkd.engine.config import RunConfig
-
-    return RunKind(config=RunConfig, fit=_fit_clips, best="top-1")
-
-
-def _fit_clips(config: "RunConfig", *, resume: str) -> "RunResult":
-    from vidkd.engine.fit import fit
-
-    return fit(config, resume=resume)
-
-
-def _detectors() -> RunKind:
-    from vidkd.detection.config import DetectorRunConfig
-
-    return RunKind(config=DetectorRunConfig, fit=_fit_detector, best="AP50")
+    @property
+    def fit(self) -> Callable[..., Any]:
+        """Trains a configuration: `fit(config, resume=...) -> RunResult`."""
+        fit: Callable[..., Any] = getattr(import_module(self.fit_module), self.fit_name)
+        return fit
 
 
-def _fit_detector(config: "DetectorRunConfig", *, resume: str) -> "RunResult":
-    from vidkd.detection.fit import fit_detector
-
-    return fit_detector(config, resume=resume)
-
-
-KINDS: dict[str, Callable[[], RunKind]] = {"clips": _clips, "detectors": _detectors}
+KINDS = (
+    RunKind(module="vidkd.engine.config", kind="RunConfig", fit_module="vidkd.engine.fit", fit_name="fit", best="top-1"),
+    RunKind(
+        module="vidkd.detection.config", kind="DetectorRunConfig", fit_module="vidkd.detection.fit", fit_name="fit_detector", best="AP50"
+    ),
+)
 
 
 def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunKind, str]:
@@ -59,10 +49,8 @@ def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunK
     from vidkd.base.settings import chosen_task, read_yaml
 
     task = chosen_task(read_yaml(Path(path)).content if path is not None else {}, overrides)
-    known: list[str] = []
-    for make in KINDS.values():
-        kind = make()
+    for kind in KINDS:
         if task in kind.config.tasks():
             return kind, task
-        known += kind.config.tasks()
+    known = [task for kind in KINDS for task in kind.config.tasks()]
     raise unknown_name("task", task, known, where=f"task in {path or 'settings'}")

@@ -1,85 +1,115 @@
-"""`tkd --compare-policies`: what every key-frame policy would have made of the same video, as a study beside the run."""
+"""`tkd --compare-policies`: what every key-frame policy would have made of the same video, as a study next to the run; and which videos
+a trained selector knows already.
+"""
 
-import argparse
+import contextlib
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, VideoError
 from vidkd.cli.learning import oracle_files
 
 if TYPE_CHECKING:
-    from vidkd.cli.tkd import Job
+    from vidkd.cli.tkd import Job, Settings
+    from vidkd.detection.online import Student
+    from vidkd.detection.online.config import LearningConfig
+
+log = logging.getLogger(__name__)
 
 FLAG = "--compare-policies"
 FOLDER = "policies"
 """In the folder of an input: the study, its cells, its summary and its page."""
-UNLIKE = {"asynchronous": False, "every": 1, "seconds": None}
-"""Flags with which a run goes another way along the video than a study does."""
+UNLIKE = {"asynchronous": False, "every": 1, "seconds": None, "oracle_runtime": None}
+"""Settings with which a run goes another way along the video than a study does."""
 
 
-def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
-    """Raise ConfigError where a study could not go the run's way, or shares that are none, before anything is opened."""
+def check_policies(given: "Settings", inputs: Sequence[str]) -> None:
+    """Raise ConfigError where a study could not go the run's way, before anything is opened."""
     from vidkd.detection.opening import TORCHVISION, names_run
-    from vidkd.inference.sources import is_live
 
-    shares = arguments.compare_policies
-    if shares is None:
+    if not given.compare_policies:
         return
-    if len(set(shares)) < len(shares) or not all(0 < share <= 1 for share in shares):
-        raise ConfigError(f"{FLAG} takes different shares of frames, in (0, 1]: {', '.join(map(str, shares))}")
     for name, usual in UNLIKE.items():
-        if getattr(arguments, name) != usual:
-            raise ConfigError(f"{FLAG} goes in step along every frame of the video", hint=f"leave out --{name}")
-    if arguments.oracle_runtime is not None:
-        raise ConfigError(f"{FLAG} runs the oracle as its file is run by default", hint="leave out --oracle-runtime")
-    if arguments.oracle.startswith(TORCHVISION) or names_run(oracle_files(arguments).model):
+        if getattr(given, name) != usual:
+            raise ConfigError(f"{FLAG} is not possible with --{name.replace('_', '-')}", hint="leave out one of the two")
+    if given.oracle.startswith(TORCHVISION) or names_run(oracle_files(given).model):
         mend = f"export it (vidkd export), or leave out {FLAG}"
-        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {arguments.oracle}", hint=mend)
+        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {given.oracle}", hint=mend)
     for item in inputs:
-        if is_live(item) or not Path(item).is_file():
+        if not Path(item).is_file():
             raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
 
 
-def check_selector(arguments: argparse.Namespace, unfit: Sequence[str]) -> None:
+def check_selector(given: "Settings", unfit: Sequence[str]) -> None:
     """Raise ConfigError where a study would refuse the selector, before hours are spent. unfit: what speaks against it."""
-    if arguments.compare_policies is not None and unfit:
+    if given.compare_policies and unfit:
         mend = f"train one on other videos with this student (vidkd train_selector), or leave out {FLAG}"
         raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", hint=mend)
+
+
+def compare_with_selector(given: "Settings", inputs: Sequence[str], student: "Student", config: "LearningConfig") -> list[str]:
+    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these.
+
+    Returns why its choice along these videos is no fair test: another student, a video that it has seen, or a file that does not say which.
+    """
+    from vidkd.base.settings import as_dict
+    from vidkd.detection.policies import names_selector
+    from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
+    from vidkd.video.files import content_of
+
+    if not names_selector(given.policy):
+        return []
+    about, unfit, selector = read_about(given.policy), [], f"the selector {given.policy}"
+    if not says_where_from(about):
+        unfit.append(f"{selector} does not say which videos and which student it has seen")
+    if differing := other_student(about, student.detector.net, student.detector.resize):
+        # its features may mean something else
+        unfit.append(f"{selector} was trained with another student: its {', '.join(differing)} differ")
+    contents: dict[str, str] = {}
+    for item in filter(lambda name: Path(name).exists(), inputs):
+        with contextlib.suppress(OSError, VideoError):  # what cannot be read is reported when its turn comes
+            contents[item] = content_of(item)
+    if seen := seen_among(about, contents):
+        unfit.append(f"{selector} has seen {', '.join(seen)} in its training")
+    learning = {**as_dict(config), **{name: getattr(given, name) for name in ("every", "budget", "window")}}
+    if other := other_learning(about, learning):
+        log.warning("%s was trained with other learning: %s", selector, "; ".join(other))
+    for reason in unfit:
+        log.warning("%s", reason)
+    return unfit
 
 
 def compare_policies(item: str, job: "Job") -> None:
     """Run the study of an input, resuming it, and write its summary and page. Raises as `vidkd study` does."""
     from vidkd.bench.streams.policies_study import write_policies_study
-    from vidkd.cli import study as study_verb
+    from vidkd.cli.main import open_verb, parsed
     from vidkd.detection.online.distillation import NEEDS_HEADS
     from vidkd.detection.policies import names_selector
 
-    arguments, folder = job.arguments, Path(job.folders[item]) / FOLDER
-    if arguments.overwrite and folder.is_dir():
+    given, folder = job.given, job.folders[item] / FOLDER
+    if given.overwrite and folder.is_dir():
         shutil.rmtree(folder)
     path = write_policies_study(
         folder,
         video=Path(item),
         student=job.student,
-        oracle=oracle_files(arguments),
-        learning=job.settings,
+        oracle=oracle_files(given),
+        learning=job.record,
         heads=job.config.update.loss in NEEDS_HEADS,
-        shares=arguments.compare_policies,
-        seed=arguments.seed,
-        selector=Path(arguments.policy) if names_selector(arguments.policy) else None,
+        shares=given.compare_policies,
+        seed=given.seed,
+        selector=Path(given.policy) if names_selector(given.policy) else None,
     )
-    parser = argparse.ArgumentParser()
-    study_verb.add_arguments(parser)
     words = [str(path), "--out", str(folder), "--runs", str(folder / "runs"), "--cache", str(folder / "oracle")]
-    given = parser.parse_args(words)
-    given.settings = []
-    study_verb.run(given)
+    parser, module, words = open_verb("study", words)
+    module.run(parsed(parser, words))
 
 
 def policies_of(folder: Path) -> dict[str, Any] | None:
-    """The summary of the study beside a run, if there is one."""
+    """The summary of the study next to a run, if there is one."""
     from vidkd.base.files import read_json
 
     path = folder / FOLDER / "summary.json"

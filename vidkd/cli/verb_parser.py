@@ -87,6 +87,9 @@ class VerbParser(argparse.ArgumentParser):
             if not error.what.startswith("missing: "):
                 raise
             wanted = re.findall(r"--[\w.-]+", error.what)
+            if LISTED in given:  # nothing else is needed for a list
+                needed = [entry.name for entry in dataclasses.fields(self.kind) if entry.default is entry.default_factory]
+                return self.kind(**dict.fromkeys(needed), **{LISTED: True})
             for flag in self._strange():
                 if nearest_flag(flag, wanted):
                     raise UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help") from None
