@@ -4,13 +4,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import DataError
 from vidkd.detection.online.records import SelectorRecord
 from vidkd.detection.policies import CallBudget, KeyFrameChooser, LstmSelector, load_selector, save_selector
 from vidkd.detection.policies.lstm import read_about
 from vidkd.detection.policies.policy import Observation
-from vidkd.detection.policies.train import SelectorTraining, _chunks, _ranks, about, train_selector
+from vidkd.detection.policies.train import SelectorTraining, _chunks, about, train_selector
 from vidkd.runtime.detections import Detections
 
 SMALL = SelectorTraining(target="disagreement", units=12, epochs=25, patience=25, chunk=20, batch=4, lr=1e-2)
@@ -35,21 +36,27 @@ def record(seed, frames=60, features=3):
     )
 
 
+JUDGED = [record(7), record(8, frames=41)]
+
+
 @pytest.fixture(scope="module")
 def trained():
-    return train_selector([record(seed) for seed in range(6)], [record(7), record(8, frames=41)], SMALL)
+    return train_selector([record(seed) for seed in range(6)], JUDGED, SMALL)
 
 
 def test_it_learns_what_other_videos_show(trained):
     assert trained.validation[-1] < 0.3 * trained.validation[0]
     assert trained.rank_correlation > 0.8
+    predicted = torch.cat([trained.selector(one.inputs[None])[0][0] for one in JUDGED]).detach().numpy()
+    true = np.concatenate([one.disagreement for one in JUDGED])
+    assert trained.rank_correlation == pytest.approx(spearmanr(predicted, true).statistic)
     assert not trained.selector.training
 
 
 def test_the_weights_are_those_of_the_best_epoch_and_the_loss_is_over_the_frames_alone(trained):
     assert trained.best_epoch == 1 + int(np.argmin(trained.validation))
     errors = []
-    for one in (record(7), record(8, frames=41)):
+    for one in JUDGED:
         with torch.no_grad():
             errors.append(trained.selector(one.inputs[None])[0][0].numpy() - one.disagreement)
     d = np.abs(np.concatenate(errors))
@@ -142,8 +149,6 @@ def test_the_number_of_errors_is_what_a_selector_foresees_unless_it_is_told_othe
     assert np.abs(expected - np.log1p(one.errors)).mean() < 0.3
     assert abs(np.corrcoef(expected, one.disagreement)[0, 1]) < 0.5
     assert about(trained, settings)["target"] == "errors"
-    with pytest.raises(ConfigError, match=r"selector\.target"):
-        SelectorTraining(target="f1")
 
 
 def test_chunks_hold_each_frame_once():
@@ -159,12 +164,6 @@ def test_chunks_hold_each_frame_once():
     assert len(starts) > 5
 
 
-def test_ranks_share_the_mean_where_values_are_equal():
-    values = np.random.default_rng(0).integers(0, 6, 40).astype(np.float32)
-    by_counting = [(values < value).sum() + ((values == value).sum() + 1) / 2 for value in values]
-    np.testing.assert_array_equal(_ranks(values), by_counting)
-
-
 def test_a_disagreement_that_never_varies_has_no_rank():
     flat = dataclasses.replace(record(0), disagreement=np.full(60, 0.5, np.float32))
     result = train_selector([record(1)], [flat], dataclasses.replace(SMALL, epochs=1))
@@ -174,20 +173,5 @@ def test_a_disagreement_that_never_varies_has_no_rank():
 def test_records_that_do_not_serve():
     with pytest.raises(DataError, match="records to train on and others"):
         train_selector([record(0)], [])
-    with pytest.raises(DataError, match="records to train on and others"):
-        train_selector([], [record(0)])
     with pytest.raises(DataError, match=r"unlike students: \[3, 4\] features"):
         train_selector([record(0)], [record(1, features=4)])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"loss": "mse"}, "unknown loss 'mse'"),
-        ({"chunk": 0}, "selector.chunk must be at least 1"),
-        ({"lr": 0.0}, "selector.lr must be above 0"),
-    ],
-)
-def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        SelectorTraining(**settings)

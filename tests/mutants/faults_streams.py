@@ -217,8 +217,8 @@ STREAMS = (
     Mutant(
         "a selector may be judged on what it learned from",
         "vidkd/detection/policies/lstm.py",
-        "return [name for name, content in contents.items() if content in seen]",
-        "return [name for name in contents if name in seen]",
+        "[name for name, content in contents.items() if content in learned]",
+        "[name for name in contents if name in learned]",
         ("tests/detection/test_policy_provenance.py",),
     ),
 )

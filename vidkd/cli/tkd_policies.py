@@ -57,23 +57,18 @@ def compare_with_selector(given: "Settings", inputs: Sequence[str], student: "St
     """
     from vidkd.base.settings import as_dict
     from vidkd.detection.policies import names_selector
-    from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
+    from vidkd.detection.policies.lstm import objections, other_learning, read_about
     from vidkd.video.files import content_of
 
     if not names_selector(given.policy):
         return []
-    about, unfit, selector = read_about(given.policy), [], f"the selector {given.policy}"
-    if not says_where_from(about):
-        unfit.append(f"{selector} does not say which videos and which student it has seen")
-    if differing := other_student(about, student.detector.net, student.detector.resize):
-        # its features may mean something else
-        unfit.append(f"{selector} was trained with another student: its {', '.join(differing)} differ")
+    about, selector = read_about(given.policy), f"the selector {given.policy}"
     contents: dict[str, str] = {}
     for item in filter(lambda name: Path(name).exists(), inputs):
         with contextlib.suppress(OSError, VideoError):  # what cannot be read is reported when its turn comes
             contents[item] = content_of(item)
-    if seen := seen_among(about, contents):
-        unfit.append(f"{selector} has seen {', '.join(seen)} in its training")
+    net, resize = student.detector.net, student.detector.resize
+    unfit = [f"{selector} {reason}" for reason in objections(about, net, resize, contents)]
     learning = {**as_dict(config), **{name: getattr(given, name) for name in ("every", "budget", "window")}}
     if other := other_learning(about, learning):
         log.warning("%s was trained with other learning: %s", selector, "; ".join(other))

@@ -8,8 +8,8 @@ from vidkd.base.errors import ConfigError
 from vidkd.bench.streams.study import Learning, StreamStudy
 from vidkd.bench.study import CellKey, Places
 from vidkd.detection.online import Student
-from vidkd.detection.policies import LstmSelector, Policy
-from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
+from vidkd.detection.policies import LstmSelector, Policy, load_selector
+from vidkd.detection.policies.lstm import objections, other_learning, read_about
 from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)
@@ -22,15 +22,11 @@ def open_selector(path: Path, study: StreamStudy, key: CellKey, places: Places, 
     cell's stream or was judged by one, that watched another student, or whose file does not say so much; CheckpointError as its reader.
     A video is known by its content: a copy in another encoding is another video.
     """
-    policy, about = LstmSelector.open(path), read_about(path)
-    again = "train one on other videos with this student: vidkd train_selector"
-    if not says_where_from(about):
-        raise ConfigError(f"the selector {path} does not say which videos and which student it has seen", hint=f"train it again; {again}")
+    policy, about = LstmSelector(load_selector(path)), read_about(path)
     videos = {segment.video: content_of(study.find(segment.video, places)) for segment in study.spec.streams[key.place].segments}
-    if seen := seen_among(about, videos):
-        raise ConfigError(f"the selector {path} has seen the stream '{key.place}' in its training", seen=", ".join(seen), hint=again)
-    if differing := other_student(about, student.detector.net, student.detector.resize):
-        raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", hint=again)
+    if found := objections(about, student.detector.net, student.detector.resize, videos):
+        hint = "train one on other videos with this student: vidkd train_selector"
+        raise ConfigError(f"the selector {path} {' and '.join(found)}", stream=key.place, hint=hint)
     told_of = {**dataclasses.asdict(learning), "budget": key.calls, "every": 1}
     if told := other_learning(about, told_of):
         log.warning("%s: the selector %s was trained with other learning: %s", key, path, "; ".join(told))

@@ -17,8 +17,9 @@ from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.detection.online.learner import SynchronousLearner, agreement_of
 from vidkd.detection.online.oracle import ask
-from vidkd.detection.policies.lstm import AGAIN
 from vidkd.models.selector import SIGNALS, selector_input
+
+AGAIN = "fix that, and repeat the same command: finished records are reused"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,14 +5,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.records import Count, Positive, Share, Whole
+from vidkd.base.records import Count, NotNegative, Positive, Share, Whole
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
@@ -30,7 +29,6 @@ MEMORY = 0.8
 Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)

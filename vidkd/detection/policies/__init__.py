@@ -6,7 +6,7 @@ A policy is made by its name in POLICIES, or by `open_policy`. "hindsight" wants
 from collections.abc import Callable
 from pathlib import Path
 
-from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
+from vidkd.base.errors import CheckpointError, unknown_name
 from vidkd.base.files import near_files
 from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
 from vidkd.detection.policies.lstm import LstmSelector, load_selector, save_selector
@@ -50,18 +50,11 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
     if name in BARE:
         return POLICIES[name](seed=seed) if name in SEEDED else POLICIES[name]()
     if names_selector(name):
-        return LstmSelector.open(name)
-    if name in POLICIES:
-        reason = {
-            "hindsight": "it knows the true disagreement, which only studies have",
-            "lstm": "it is what the file of a selector holds",
-        }
-        mend = f"the file of a trained selector (vidkd train_selector), or one of: {', '.join(BARE)}"
-        raise ConfigError(f"the policy {name} cannot be named here", reason=reason[name], hint=mend)
+        return LstmSelector(load_selector(name))
     if Path(name).suffix:
         path = Path(name)
         raise CheckpointError(f"selector not found: {path}", **near_files(path, (path.suffix,)), or_else=f"a policy: {', '.join(BARE)}")
-    raise unknown_name("key-frame policy", name, BARE, or_else="the file of a trained selector")
+    raise unknown_name("key-frame policy", name, BARE, or_else="the file of a trained selector (vidkd train_selector)")
 
 
 def names_selector(name: str) -> bool:

@@ -1,18 +1,16 @@
 """A budget of oracle calls, the score threshold that follows it, and the chooser that turns a policy's wishes into calls."""
 
-import bisect
 import math
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from vidkd.base.errors import ConfigError
-from vidkd.detection.policies.policy import Feedback, Observation, Policy
+from vidkd.detection.policies.policy import Feedback, Observation, Policy, Stateful
 
 
-class CallBudget:
+class CallBudget(Stateful):
     """At most `calls` calls in any `window` frames that follow each other; `calls` in each whole block of `window` frames can be spent.
 
     Blocks are counted from the start of the stream. Calls that are saved up fall due: the last of a block at the latest on its last frame,
@@ -21,6 +19,8 @@ class CallBudget:
     block before kept the same dates.
     Raises ConfigError unless 1 <= calls <= window.
     """
+
+    kept = ("position", "_recent", "_in_block")
 
     def __init__(self, calls: int, window: int) -> None:
         if not 1 <= calls <= window:
@@ -73,9 +73,7 @@ class CallBudget:
         return not self._recent or self.position - self._recent[-1] >= self.gap
 
     def advance(self, called: bool) -> None:
-        """Move to the next frame, after a call on the present one or none. Raises ValueError for a call that is not allowed."""
-        if called and not self.may_call:
-            raise ValueError(f"a call at frame {self.position} would exceed {self.calls} calls in {self.window} frames")
+        """Move to the next frame, after a call on the present one or none."""
         if called:
             self._recent = [index for index in self._recent if index > self.position - self.window] + [self.position]
             self._in_block += 1
@@ -83,25 +81,13 @@ class CallBudget:
         if self.position % self.window == 0:
             self._in_block = 0
 
-    def state(self) -> dict[str, Any]:
-        """The present state, as plain values."""
-        return {"calls": self.calls, "window": self.window, "position": self.position, "recent": self._recent, "in_block": self._in_block}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave. Raises ConfigError if that was another budget."""
-        if (state["calls"], state["window"]) != (self.calls, self.window):
-            raise ConfigError(
-                f"a budget of {self.calls} calls in {self.window} frames cannot continue one of {state['calls']} in {state['window']}"
-            )
-        self.position, self._recent, self._in_block = state["position"], list(state["recent"]), state["in_block"]
-
 
 # Scores of the last so many calls' worth of frames: enough for a quantile, few enough to follow a student that learns, whose scores fall.
 MEMORY_CALLS = 4
 LEAST_MEMORY = 20
 
 
-class ScoreThreshold:
+class ScoreThreshold(Stateful):
     """Passes the share `rate` of the frames with the highest scores, knowing only the scores before each.
 
     A score passes if less than the wanted share of those remembered are as high. That share is `rate` where the calls so far are on pace.
@@ -110,44 +96,29 @@ class ScoreThreshold:
     none until 1 / rate scores have been seen, which is when a second call can be owed. Equal scores alone call for nothing.
     """
 
+    kept = ("_scores", "owed")
+
     def __init__(self, rate: float, horizon: int) -> None:
         self.rate, self.horizon = rate, horizon
         self._most = max(LEAST_MEMORY, math.ceil(MEMORY_CALLS / rate))
-        self._scores: deque[float] = deque()
-        self._sorted: list[float] = []
+        self._scores: list[float] = []
         self.owed = 0.0
 
     def passes(self, score: float) -> bool:
         """Whether the frame with this score is among the highest."""
-        known = len(self._sorted)
+        known = len(self._scores)
         if known < 1 / self.rate:
             return known == 0
-        as_high = known - bisect.bisect_left(self._sorted, score)
+        as_high = sum(other >= score for other in self._scores)
         share = self.rate / max(self.rate, 1 - self.owed) if self.owed > 0 else self.rate + self.owed / self.horizon
         return as_high < known * share
 
     def seen(self, score: float | None, called: bool) -> None:
         """Take in the score of a frame, None where it has none, and whether the oracle was called on it."""
         if score is not None:
-            self._remember(score)
+            self._scores = [*self._scores, score][-self._most :]
         most_owed = self.rate * self.horizon
         self.owed = min(most_owed, max(-most_owed, self.owed + self.rate - called))
-
-    def _remember(self, score: float) -> None:
-        if len(self._scores) == self._most:
-            del self._sorted[bisect.bisect_left(self._sorted, self._scores.popleft())]
-        self._scores.append(score)
-        bisect.insort(self._sorted, score)
-
-    def state(self) -> dict[str, Any]:
-        """The scores remembered and the calls owed, as plain values."""
-        return {"scores": list(self._scores), "owed": self.owed}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
-        self._scores = deque(state["scores"])
-        self._sorted = sorted(self._scores)
-        self.owed = state["owed"]
 
 
 MOST_OWED = 1.0
@@ -208,7 +179,7 @@ class KeyFrameChooser:
         return {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave. Raises ConfigError if that was of another budget."""
+        """Continue from what `state` gave."""
         self.budget.restore(state["budget"])
         self._threshold.restore(state["threshold"])
         self.policy.restore(state["policy"])

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from vidkd.base.files import atomic_write
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Observation, Policy
 from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_payload
+from vidkd.models.weights import read_file
 
-AGAIN = "fix that, and repeat the same command: finished records are reused"
 KIND = "vidkd key-frame selector"
 
 Memory = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -30,15 +29,12 @@ class LstmSelector(Policy):
     Raises ConfigError at the first frame of a student whose features are not as many as the selector was trained for.
     """
 
+    kept = ("_memory",)
+
     def __init__(self, selector: KeyFrameLSTM) -> None:
         self.selector = selector.eval()
         self._step = SelectorStep(selector)
         self._memory: Memory | None = None
-
-    @classmethod
-    def open(cls, path: Path | str) -> "LstmSelector":
-        """The selector of a file; raises CheckpointError as `load_selector` does."""
-        return cls(load_selector(path))
 
     def start(self, budget: CallBudget) -> None:  # noqa: ARG002 - the budget is kept by whoever reads the scores
         """As `Policy.start`."""
@@ -54,15 +50,6 @@ class LstmSelector(Policy):
             )
         score, self._memory = self._step(observation_row(observation), self._memory)
         return score
-
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {"memory": None if self._memory is None else [torch.tensor(part)[:, None] for part in self._memory]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        memory = state["memory"]
-        self._memory = None if memory is None else (memory[0][:, 0].numpy().copy(), memory[1][:, 0].numpy().copy())
 
 
 class SelectorStep:
@@ -106,18 +93,11 @@ def observation_row(observation: Observation) -> NDArray[np.float32]:
 
 
 def save_selector(path: Path | str, selector: KeyFrameLSTM, about: Mapping[str, Any] | None = None) -> None:
-    """Write a selector's file, whole or not at all. about: plain values that say how it was trained.
-
-    Raises CheckpointError if it cannot be written.
-    """
-    content = {"kind": KIND, "selector": selector_payload(selector), "about": dict(about or {})}
+    """Write a selector's file, whole or not at all. about: plain values that say how it was trained. Raises WriteError."""
     whole = io.BytesIO()
-    torch.save(content, whole)  # not to the file at once: torch hides what the file system says
-    try:
-        with atomic_write(path, "wb") as file:
-            file.write(whole.getbuffer())
-    except OSError as error:
-        raise CheckpointError(f"cannot write selector: {path}", reason=error.strerror or error, hint=AGAIN) from error
+    torch.save({"kind": KIND, "selector": selector_payload(selector), "about": dict(about or {})}, whole)
+    with atomic_write(path, "wb") as file:
+        file.write(whole.getbuffer())
 
 
 def load_selector(path: Path | str) -> KeyFrameLSTM:
@@ -131,21 +111,10 @@ def read_about(path: Path | str) -> dict[str, Any]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"selector not found: {path}", hint="train one, or name another file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in torch in any way
-        unreadable = type(error).__name__ == "UnpicklingError"  # whose text speaks of how torch reads
-        reason = "torch did not write it" if unreadable else textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"cannot read selector {path}", reason=reason, hint="it is truncated or not a selector") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND or not {"selector", "about"} <= content.keys():
-        raise CheckpointError(f"{path} is not a key-frame selector", hint="name a file that the training of a selector wrote")
+    content = read_file(path, hint="a file that vidkd train_selector wrote")
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise CheckpointError(f"{path} is not a key-frame selector", hint="a file that vidkd train_selector wrote")
     return content
-
-
-LEARNING = ("every", "budget", "window", "update", "replay")
-"""Settings of the student's learning while records were made, in `made_from` of a selector's file."""
 
 
 def provenance(training: Sequence[str], judging: Sequence[str], net: torch.nn.Module, resize: str) -> dict[str, Any]:
@@ -157,30 +126,24 @@ def provenance(training: Sequence[str], judging: Sequence[str], net: torch.nn.Mo
     return {"videos": {"train": list(training), "validate": list(judging)}, "student": _student(net, resize)}
 
 
-def says_where_from(about: Mapping[str, Any]) -> bool:
-    """Whether a selector's file holds all of `provenance`; older ones, and those that a program wrote without, do not."""
-    return "videos" in about and "student" in about
+def objections(about: Mapping[str, Any], net: torch.nn.Module, resize: str, contents: Mapping[str, str]) -> list[str]:
+    """Why a selector would be judged by what it knows already, or see features that mean something else; one phrase each.
+
+    about: of its file. net, resize: of the student at its start. contents: hashes of the videos by name.
+    """
+    if not {"videos", "student"} <= about.keys():
+        return ["does not say which videos and which student it has seen"]
+    now, found = _student(net, resize), []
+    if differing := [name for name in now if about["student"].get(name) != now[name]]:
+        found.append(f"was trained with another student: its {', '.join(differing)} differ")
+    learned = {*about["videos"]["train"], *about["videos"]["validate"]}
+    if seen := [name for name, content in contents.items() if content in learned]:
+        found.append(f"has seen {', '.join(seen)} in its training")
+    return found
 
 
-def seen_among(about: Mapping[str, Any], contents: Mapping[str, str]) -> list[str]:
-    """Names of those videos, content by name, that the selector learned from or was judged by; none where its file does not say."""
-    videos = about.get("videos", {})
-    seen = {*videos.get("train", ()), *videos.get("validate", ())}
-    return [name for name, content in contents.items() if content in seen]
-
-
-def other_student(about: Mapping[str, Any], net: torch.nn.Module, resize: str) -> list[str]:
-    """Which of weights and resize of the selector's student are other than these; none where its file does not say."""
-    then, now = about.get("student", {}), _student(net, resize)
-    return [name for name in now if name in then and then[name] != now[name]]
-
-
-def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings of LEARNING, as `update.lr: 0.1 then, 0.2 now`, that both sides name and that differ. The seed of replay is none."""
-    made_from = about.get("made_from", {})
-    return [
-        difference for name in LEARNING if name in made_from and name in now for difference in _different(made_from[name], now[name], name)
-    ]
+def _student(net: torch.nn.Module, resize: str) -> dict[str, str]:
+    return {"weights": hash_of_weights(net), "resize": resize}
 
 
 def hash_of_weights(net: torch.nn.Module) -> str:
@@ -193,13 +156,23 @@ def hash_of_weights(net: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _student(net: torch.nn.Module, resize: str) -> dict[str, str]:
-    return {"weights": hash_of_weights(net), "resize": resize}
+def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings of the student's learning, as `update.lr: 0.1 then, 0.2 now`, that both sides name and that differ; but for the seed."""
+    then, now = (_flat({name: value for name, value in part.items() if name in LEARNING}) for part in (about.get("made_from", {}), now))
+    return [
+        f"{key}: {value} then, {now[key]} now" for key, value in then.items() if key in now and value != now[key] and key != "replay.seed"
+    ]
 
 
-def _different(then: object, now: object, at: str) -> list[str]:
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        shared = [name for name in then if name in now and f"{at}.{name}" != "replay.seed"]
-        return [difference for name in shared for difference in _different(then[name], now[name], f"{at}.{name}")]
-    same = list(then) == list(now) if isinstance(then, list | tuple) and isinstance(now, list | tuple) else then == now
-    return [] if same else [f"{at}: {then} then, {now} now"]
+LEARNING = ("every", "budget", "window", "update", "replay")
+"""Settings of the student's learning while records were made, in `made_from` of a selector's file."""
+
+
+def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys, tuples as lists."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= (
+            _flat(value, f"{at}{name}.") if isinstance(value, Mapping) else {at + name: list(value) if isinstance(value, tuple) else value}
+        )
+    return found

@@ -1,5 +1,6 @@
 """What every key-frame policy is: it watches a stream and says on which frames the oracle should be asked."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,38 @@ if TYPE_CHECKING:
 
 
 GREY_WIDTH = 96
+
+
+class Stateful:
+    """What changes along a stream is kept in the attributes named in `kept`."""
+
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def state(self) -> dict[str, Any]:
+        """A copy of them, as plain values and tensors (which `torch.load` reads with weights_only)."""
+        return {name: _plain(getattr(self, name)) for name in self.kept}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        for name in self.kept:
+            if isinstance(now := getattr(self, name), np.random.Generator):
+                now.bit_generator.state = state[name]
+            else:
+                setattr(self, name, _numpy(state[name]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return torch.tensor(value) if isinstance(value, np.ndarray) else copy.copy(value)
+
+
+def _numpy(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_numpy, value))
+    return value.numpy().copy() if isinstance(value, torch.Tensor) else copy.copy(value)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,8 +106,10 @@ def small_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(grey, (5, 5), 0), np.uint8)
 
 
-class ObservationBuilder:
+class ObservationBuilder(Stateful):
     """Makes the observations of a stream: remembers the last key frame, and the loss of the last one that was answered."""
+
+    kept = ("_key_index", "_key_grey", "_key_features", "_last_loss")
 
     def __init__(self) -> None:
         self._key_index: int | None = None
@@ -109,33 +144,19 @@ class ObservationBuilder:
         if np.isfinite(loss):
             self._last_loss = loss
 
-    def state(self) -> dict[str, Any]:
-        """The last key frame and loss, as plain values and tensors."""
-        return {
-            "key_index": self._key_index,
-            "key_grey": None if self._key_grey is None else torch.tensor(self._key_grey),
-            "key_features": None if self._key_features is None else torch.tensor(self._key_features),
-            "last_loss": self._last_loss,
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
-        grey, features = state["key_grey"], state["key_features"]
-        self._key_index, self._last_loss = state["key_index"], state["last_loss"]
-        self._key_grey = None if grey is None else grey.numpy()
-        self._key_features = None if features is None else features.numpy()
-
-
-class Policy:
+class Policy(Stateful):
     """Base of the policies. The order of calls: `start` once, then `wants` on every frame; `update` some time after each call.
 
     plans: the policy spends its budget by a plan of its own, in yes and no: no call is forced on it, none put off for being too early.
     """
 
     plans: ClassVar[bool] = False
+    budget: "CallBudget"
 
     def start(self, budget: "CallBudget") -> None:
         """Begin a stream under this budget, which the policy may read and never changes."""
+        self.budget = budget
 
     def wants(self, observation: Observation) -> float | bool:
         """A call on this frame: yes or no, or a score of any unit, higher where a call is worth more."""
@@ -143,10 +164,3 @@ class Policy:
 
     def update(self, feedback: Feedback) -> None:
         """The oracle has answered on a key frame: in parallel to the stream, answers arrive some frames after the call."""
-
-    def state(self) -> dict[str, Any]:
-        """What changes along a stream, as plain values and tensors."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave, after `start`."""

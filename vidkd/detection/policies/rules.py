@@ -1,7 +1,7 @@
 """The key-frame policies without a trained network."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,9 @@ class FixedInterval(Policy):
 
     plans: ClassVar[bool] = True
 
-    def start(self, budget: CallBudget) -> None:
-        """As `Policy.start`."""
-        self._budget = budget
-
     def wants(self, observation: Observation) -> bool:  # noqa: ARG002 - it looks at nothing
         """As `Policy.wants`."""
-        budget = self._budget
+        budget = self.budget
         begun = (budget.window - budget.frames_left) * budget.calls // budget.window + 1
         return budget.calls - budget.calls_left < begun
 
@@ -32,16 +28,10 @@ class FixedInterval(Policy):
 class _Drawing(Policy):
     """A policy that draws from a generator of its own."""
 
+    kept: ClassVar[tuple[str, ...]] = ("_rng",)
+
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
-
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {"rng": self._rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        self._rng.bit_generator.state = state["rng"]
 
 
 class RandomCalls(_Drawing):
@@ -53,13 +43,9 @@ class RandomCalls(_Drawing):
 
     plans: ClassVar[bool] = True
 
-    def start(self, budget: CallBudget) -> None:
-        """As `Policy.start`."""
-        self._budget = budget
-
     def wants(self, observation: Observation) -> bool:  # noqa: ARG002 - it looks at nothing
         """As `Policy.wants`."""
-        return bool(self._rng.random() * self._budget.frames_left < self._budget.calls_left)
+        return bool(self._rng.random() * self.budget.frames_left < self.budget.calls_left)
 
 
 class RandomScores(_Drawing):
@@ -115,6 +101,7 @@ class AdaptiveStride(Policy):
     reconstructions.
     """
 
+    kept = ("stride",)
     least, most, threshold = 0.4, 3.2, 0.8
 
     def start(self, budget: CallBudget) -> None:
@@ -131,14 +118,6 @@ class AdaptiveStride(Policy):
         agreement, threshold = 1 - feedback.disagreement, self.threshold
         ratio = (agreement + 1 - 2 * threshold) / (1 - threshold) if agreement > threshold else agreement / threshold
         self.stride = min(self._most, max(self._least, ratio * self.stride))
-
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {"stride": self.stride}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        self.stride = state["stride"]
 
 
 # Chances of a frame, in rates of the budget. A chance of twice the rate keeps an even pace, since none is called within half the even
@@ -160,22 +139,21 @@ class LossAdaptive(_Drawing):
     `rise` and `fall` want another scale with another loss. That theta changes at answered calls alone is a reconstruction.
     """
 
-    def __init__(self, seed: int = 0, *, rise: float = 1.0, fall: float = 0.1) -> None:
-        super().__init__(seed)
-        self.rise, self.fall = rise, fall
-        self._last: float | None = None
+    kept = ("_rng", "theta", "_last")
+    rise, fall = 1.0, 0.1
 
     def start(self, budget: CallBudget) -> None:
         """As `Policy.start`."""
         self._most, self._least, self._step = (min(1.0, rates * budget.rate) for rates in (MOST, LEAST, STEP))
-        self.theta, self._last = self._most, None
+        self.theta = self._most
+        self._last: float | None = None
 
     def wants(self, observation: Observation) -> bool:
         """As `Policy.wants`."""
         if observation.key_grey is None:
             return True
-        drawn = bool(self._rng.random() < self.theta)
-        return drawn and (self.theta > self._least or _moved(observation.grey, observation.key_grey))
+        change = np.abs(observation.grey.astype(np.int16) - observation.key_grey)
+        return bool(self._rng.random() < self.theta and (self.theta > self._least or change.max() > MOVED_GREY))
 
     def update(self, feedback: Feedback) -> None:
         """As `Policy.update`. A loss that is not finite changes nothing."""
@@ -187,19 +165,6 @@ class LossAdaptive(_Drawing):
             self.theta = min(self._most, 2 * self.theta) if moved else max(self._least, self.theta - self._step)
         self._last = feedback.loss
 
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {**super().state(), "theta": self.theta, "last": self._last}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        super().restore(state)
-        self.theta, self._last = state["theta"], state["last"]
-
-
-def _moved(grey: NDArray[np.uint8], key_grey: NDArray[np.uint8]) -> bool:
-    return bool((np.abs(grey.astype(np.int16) - key_grey) > MOVED_GREY).any())
-
 
 class Hindsight(Policy):
     """In each block of the budget's window the frames of the largest true disagreement; not causal.
@@ -207,16 +172,12 @@ class Hindsight(Policy):
     disagreement: one number for each frame of the stream, from a run in which the oracle saw every frame. Calls are at least half their
     even spacing apart, as those of scores are. Block after block the choice is the best that the calls of the block before leave room
     for, so it is the best of each block, not of the whole stream. Of equal choices the earlier. Frames beyond the list are not called.
-    Raises ValueError for numbers that are not finite.
     """
 
     plans: ClassVar[bool] = True
 
     def __init__(self, disagreement: Sequence[float] | NDArray[np.floating]) -> None:
-        self._disagreement = np.asarray(disagreement, np.float64).reshape(-1)
-        if not np.isfinite(self._disagreement).all():
-            raise ValueError("the disagreement of a frame is not finite")
-        self._chosen: frozenset[int] = frozenset()
+        self._disagreement = np.asarray(disagreement, np.float64)
 
     def start(self, budget: CallBudget) -> None:
         """As `Policy.start`."""

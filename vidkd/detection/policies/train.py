@@ -1,20 +1,21 @@
 """Training of the LSTM that selects key frames, on records of some videos, judged on those of others."""
 
+import copy
 import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vidkd.base.errors import ConfigError, DataError, unknown_name
+from vidkd.base.errors import DataError
 from vidkd.base.random_streams import derived_seed
+from vidkd.base.records import Count, NotNegative, Positive
 from vidkd.detection.online.records import SelectorRecord
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
@@ -47,31 +48,16 @@ class SelectorTraining(KeyFrameConfig):
 
     target: Target = "errors"
     features: Features = "either"
-    units: int = 128
-    layers: int = 1
-    lr: float = 3e-3
-    weight_decay: float = 1e-4
-    epochs: int = 60
-    patience: int = 10
-    chunk: int = 64
-    batch: int = 16
-    clip_norm: float = 1.0
+    units: Count = 128
+    layers: Count = 1
+    lr: Positive = 3e-3
+    weight_decay: NotNegative = 1e-4
+    epochs: Count = 60
+    patience: Count = 10
+    chunk: Count = 64
+    batch: Count = 16
+    clip_norm: Positive = 1.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.features not in get_args(Features):
-            raise unknown_name("way", self.features, get_args(Features), where="selector.features")
-        if self.target not in get_args(Target):
-            raise unknown_name("target", self.target, get_args(Target), where="selector.target")
-        for name in ("epochs", "patience", "chunk", "batch", "units", "layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"selector.{name} must be above 0, not {getattr(self, name)}")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"selector.weight_decay must be at least 0, not {self.weight_decay}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,39 +84,44 @@ def train_selector(
     records is not finite. Raises DataError if either side is empty, features differ in number, or no epoch's loss is finite.
     """
     settings = settings or SelectorTraining()
-    features = _feature_count([*training, *validation], both=bool(training) and bool(validation))
+    if not training or not validation:
+        raise DataError("a selector needs records to train on and others to be judged by", hint="name more videos")
+    if len(counts := {record.features.shape[1] for record in (*training, *validation)}) > 1:
+        raise DataError(f"records of unlike students: {sorted(counts)} features", hint="make all of them with one student")
     ways = (True, False) if settings.features == "either" else (settings.features == "use",)
-    best = min((_trained(training, validation, settings, features, sees) for sees in ways), key=lambda found: _least(found.validation))
-    if not math.isfinite(_least(best.validation)):
-        raise DataError(
-            "the selector's loss on the validation records was never finite", hint="a lower selector.lr, or records of other videos"
-        )
-    return best
+    found = [each for sees in ways if (each := _trained(training, validation, settings, sees)).best_epoch]
+    if not found:
+        hint = "a lower selector.lr, or records of other videos"
+        raise DataError("the selector's loss on the validation records was never finite", hint=hint)
+    return min(found, key=lambda each: each.validation[each.best_epoch - 1])
 
 
 def _trained(
-    training: Sequence[SelectorRecord], validation: Sequence[SelectorRecord], settings: SelectorTraining, features: int, sees: bool
+    training: Sequence[SelectorRecord], validation: Sequence[SelectorRecord], settings: SelectorTraining, sees: bool
 ) -> TrainedSelector:
+    """best_epoch is 0 where the loss was never finite."""
     generator = torch.Generator().manual_seed(derived_seed(settings.seed, "order of sequences"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)  # not those of other devices, which are not put back
-        size = SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees)
-        model = KeyFrameLSTM(size)
+        features = training[0].features.shape[1]
+        model = KeyFrameLSTM(SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees))
     model.fit_normalisation(torch.cat([record.inputs for record in training]))
     task = KeyFrameSelection(settings, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses: list[float] = []
     judged: list[float] = []
-    best = {name: value.clone() for name, value in model.state_dict().items()}
-    while len(losses) < settings.epochs and len(judged) - _best_place(judged) < settings.patience and _goes_on(judged):
+    best_epoch, best = 0, copy.deepcopy(model.state_dict())
+    while len(losses) < settings.epochs and len(losses) - best_epoch < settings.patience:
         losses.append(_epoch(task, optimiser, training, settings, generator))
         judged.append(_judge(task, validation, settings))
-        if _best_place(judged) == len(judged):
-            best = {name: value.clone() for name, value in model.state_dict().items()}
+        if not math.isfinite(judged[-1]):  # weights that are not finite stay so
+            break
+        if judged[-1] < min(judged[:-1], default=math.inf):
+            best_epoch, best = len(judged), copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
     return TrainedSelector(
         selector=model.eval(),
-        best_epoch=_best_place(judged),
+        best_epoch=best_epoch,
         training=tuple(losses),
         validation=tuple(judged),
         rank_correlation=_rank_correlation(model, validation, settings),
@@ -141,31 +132,6 @@ def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, obj
     """Plain values for the file of a selector: its settings and how it did."""
     did = {"best_epoch": trained.best_epoch, "validation": list(trained.validation), "rank_correlation": trained.rank_correlation}
     return {**dataclasses.asdict(settings), **did, "sees_features": trained.selector.config.sees_features}
-
-
-def _feature_count(records: Sequence[SelectorRecord], *, both: bool) -> int:
-    if not both:
-        raise DataError("a selector needs records to train on and others to be judged by", hint="name more videos")
-    counts = {record.features.shape[1] for record in records}
-    if len(counts) > 1:
-        raise DataError(f"records of unlike students: {sorted(counts)} features", hint="make all of them with one student")
-    (count,) = counts
-    return int(count)
-
-
-def _best_place(judged: Sequence[float]) -> int:
-    """The epoch, counted from 1, of the lowest loss that is finite; 0 where there is none."""
-    return [*judged].index(_least(judged)) + 1 if math.isfinite(_least(judged)) else 0
-
-
-def _least(judged: Sequence[float]) -> float:
-    """The lowest finite loss, infinity without one."""
-    return min((loss for loss in judged if math.isfinite(loss)), default=math.inf)
-
-
-def _goes_on(judged: Sequence[float]) -> bool:
-    """Whether the last epoch's loss is finite: weights that are not finite stay so."""
-    return not judged or math.isfinite(judged[-1])
 
 
 def _epoch(
@@ -224,14 +190,6 @@ def _judge(task: KeyFrameSelection, records: Sequence[SelectorRecord], settings:
 @torch.no_grad()
 def _rank_correlation(model: KeyFrameLSTM, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
     predicted = np.concatenate([model(record.inputs[None])[0][0].numpy() for record in records])
-    first, second = _ranks(predicted), _ranks(np.concatenate([_target(record, settings).numpy() for record in records]))
-    if first.std() == 0 or second.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Places in rising order, equal values sharing the mean of theirs."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[which], np.float64)
+    true = np.concatenate([_target(record, settings).numpy() for record in records])
+    ranks = np.stack([np.searchsorted(np.sort(one), one) + np.searchsorted(np.sort(one), one, side="right") for one in (predicted, true)])
+    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).min() > 0 else math.nan  # equal values share the mean of their places
