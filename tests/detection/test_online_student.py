@@ -211,10 +211,3 @@ def test_classes_that_the_oracle_does_not_know_are_named_beside_its_boxes():
     learner = SynchronousLearner(student(), BoxOracle(Narrow(), NAMES), FixedInterval(), CallBudget(1, 3), update=Update(steps=1))
     assert steps(LearningStepper(learner), FRAMES[:1])[0].extra["key"]["unknown"] == ["bar"]
     assert "unknown" not in steps(stepper(), FRAMES[:1])[0].extra["key"]
-
-
-def test_a_state_of_another_budget():
-    other = stepper()
-    other.learner.chooser.budget = CallBudget(2, 3)
-    with pytest.raises(ConfigError, match="cannot continue one of 2 in 3"):
-        stepper().restore(other.state())

@@ -114,11 +114,6 @@ def test_a_state_shares_no_memory_with_the_learner():
     assert all(torch.equal(value, kept[name]) for name, value in state["trainer"]["weights"].items())
 
 
-def test_another_budget_is_not_gone_on_from():
-    with pytest.raises(ConfigError, match="cannot continue one of 1 in 5"):
-        learner(budget=(1, 6)).restore(learner(budget=(1, 5)).state())
-
-
 def forgetting(replay):
     """F1 on scene A after A, then on it again after B; A shows squares alone, B bars alone."""
     update = Update(trains="all", lr=1e-2, steps=12, replay=4, most_worse=None, interpolate=())

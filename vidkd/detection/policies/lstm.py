@@ -158,7 +158,7 @@ def hash_of_weights(net: torch.nn.Module) -> str:
 
 def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings of the student's learning, as `update.lr: 0.1 then, 0.2 now`, that both sides name and that differ; but for the seed."""
-    then, now = (_flat({name: value for name, value in part.items() if name in LEARNING}) for part in (about.get("made_from", {}), now))
+    then, now = (_flat({name: part[name] for name in LEARNING if name in part}) for part in (about.get("made_from", {}), now))
     return [
         f"{key}: {value} then, {now[key]} now" for key, value in then.items() if key in now and value != now[key] and key != "replay.seed"
     ]
