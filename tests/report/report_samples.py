@@ -139,9 +139,9 @@ def observed_study(names: tuple[str, ...], percents: tuple[int, ...] = (10, 20, 
 def make_observed_strip() -> Strip:
     """An observed part of noise, a future of stripes with flow, and attention of both."""
     rng = np.random.default_rng(0)
-    seen = Part(rgb=rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), attention={"student": rng.random((4, 8, 8))})
+    seen = Part(rgb=rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), attention={"student": (rng.random((4, 8, 8)), 0.0)})
     stripes = np.tile(np.repeat(np.array([60, 200], np.uint8), 8), (8, 64, 4))[..., None].repeat(3, -1)
-    comes = Part(rgb=stripes, flow=np.full((8, 64, 64, 2), (-3, 0), np.float32), attention={"teacher": rng.random((4, 8, 8))})
+    comes = Part(rgb=stripes, flow=np.full((8, 64, 64, 2), (-3, 0), np.float32), attention={"teacher": (rng.random((4, 8, 8)), 0.0)})
     moment = Moment(observed_s=(0.0, 0.8), future_s=(1.8, 3.0))
     return observed_strip(seen, comes, moment, taught=True, label="left", predicted="right", name="clip_7")
 
@@ -162,6 +162,5 @@ def make_strip(label: str = "left", predicted: str = "left", *, frames: int = 8,
     )
     teacher = grid / grid.sum(axis=(1, 2), keepdims=True)
     student = 0.6 * teacher + 0.4 / 64
-    return clip_strip(
-        rgb, flow=flow, attention={"teacher": teacher, "student": student}, label=label, predicted=predicted, name=f"{label}/clip_001.mp4"
-    )
+    part = Part(rgb=rgb, flow=flow, attention={"teacher": (teacher, 0.0), "student": (student, 0.0)})
+    return clip_strip(part, label=label, predicted=predicted, name=f"{label}/clip_001.mp4")

@@ -22,6 +22,7 @@ from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
 from vidkd.inference.torch_classifier import Classified, classify
 from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.report.letters import write
 from vidkd.report.moments import moment_of
 from vidkd.report.parts import Strip
 from vidkd.report.strips import Part, clip_strip, observed_strip
@@ -32,6 +33,8 @@ LABEL_PX = 130
 """Width of the names at the left of a picture's rows."""
 SHOWN_FRACTION = 0.2
 """The observed share that strips of early recognition show, or the nearest to it that is judged."""
+SIDES = {"": "student", "future_": "teacher"}
+"""Who sees which part of a clip under `early` and `anticipation`, by the prefix of its views."""
 
 
 def example_strips(
@@ -45,36 +48,28 @@ def example_strips(
     student, teacher: checkpoints or run folders; a network without attention has no row. Where the flow of a clip cannot be had (it is not
     stored), its row is left out, and that of a teacher who sees flow. Raises what reading checkpoints and frames raises.
     """
-    networks = {"teacher": load_classifier(teacher)} if teacher is not None else {}
-    networks["student"] = load_classifier(student)
+    networks = {"student": load_classifier(student), **({"teacher": load_classifier(teacher)} if teacher is not None else {})}
     whole = data.observe.protocol == "whole"
-    views = ("rgb", "flow") if whole else _views_seen(networks)
-    fraction = _shown_fraction(data)
-    if not whole:
-        data = dataclasses.replace(data, window=dataclasses.replace(data.window, short_clip="hold"))
-    dataset = evaluation_set(clips, subset, data, views, fraction=fraction)
-    fewer = tuple(view for view in views if view != ("flow" if whole else "future_flow"))
-    spared = networks["student"].view == "rgb" if whole else fewer != views
-    without_flow = evaluation_set(clips, subset, data, fewer, fraction=fraction) if spared else None
-    numbers = in_turn(dataset.clips, count)
-    if whole:
-        return [_strip(dataset, without_flow, number, networks) for number in numbers]
-    strips = [_observed_strip_or_none(dataset, without_flow, number, networks) for number in numbers]
-    return [strip for strip in strips if strip is not None]
-
-
-def _views_seen(networks: Mapping[str, SavedClassifier]) -> tuple[str, ...]:
-    """Frames of both parts, and flow where a network sees it: a view with flow ends one pair earlier, so none is asked for in vain."""
-    flow = [
-        f"{prefix}flow" for prefix, who in (("", "student"), ("future_", "teacher")) if who in networks and networks[who].view == "flow"
-    ]
-    return ("rgb", "future_rgb", *flow)
-
-
-def _shown_fraction(data: DataConfig) -> float | None:
-    """The judged fraction that the strips show, None under a protocol that knows none."""
     fractions = [fraction for fraction in data.observe.judged_fractions if fraction is not None]
-    return min(fractions, key=lambda fraction: abs(fraction - SHOWN_FRACTION), default=None)
+    fraction = min(fractions, key=lambda fraction: abs(fraction - SHOWN_FRACTION), default=None)
+    views, spare = ["rgb", "flow"], "flow"
+    if not whole:
+        # a view with flow ends one pair earlier, so flow is asked for only where a network sees it
+        seen = {f"{prefix}flow" for prefix, who in SIDES.items() if who in networks and networks[who].view == "flow"}
+        views, spare = ["rgb", "future_rgb", *sorted(seen)], "future_flow"
+        data = dataclasses.replace(data, window=dataclasses.replace(data.window, short_clip="hold"))
+    sets = [evaluation_set(clips, subset, data, views, fraction=fraction)]
+    if spare in views and not (whole and networks["student"].view == "flow"):
+        sets.append(evaluation_set(clips, subset, data, [view for view in views if view != spare], fraction=fraction))
+    strips = []
+    for number in in_turn(sets[0].clips, count):
+        try:
+            strips.append(_strip(sets, number, networks))
+        except DataError as error:
+            if whole:
+                raise
+            log.warning("%s is not among the example clips: %s", sets[0].clips[number].path, error.what)
+    return strips
 
 
 def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
@@ -88,84 +83,49 @@ def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
     return [number for *_, number in sorted(turns)[:count]]
 
 
-def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
-    sample = _sample(dataset, without_flow, _middle_view(dataset, number))
-    found = {
-        name: classify(saved.model, sample[saved.view], torch.device("cpu")) for name, saved in networks.items() if saved.view in sample
-    }
-    attention = {name: of.attention for name, of in found.items() if of.attention is not None}
-    return clip_strip(
-        _channels_last(sample["rgb"]),
-        flow=_channels_last(sample["flow"].float()) if "flow" in sample else None,
-        attention=attention,
-        shift_cells={name: saved.model.map_shift_cells for name, saved in networks.items()},
-        **_named(dataset.clips[number], networks["student"], found["student"]),
-    )
-
-
-def _observed_strip_or_none(
-    dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]
-) -> Strip | None:
-    """As `_observed_strip`; None, with a line in the log, for a clip of which a part cannot be shown."""
-    try:
-        return _observed_strip(dataset, without_flow, number, networks)
-    except DataError as error:
-        log.warning("%s is not among the example clips: %s", dataset.clips[number].path, error.what)
-        return None
-
-
-def _observed_strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
-    sample, clip = _sample(dataset, without_flow, _middle_view(dataset, number)), dataset.clips[number]
-    with open_clip(dataset.root / clip.path, clip, dataset.footage) as video:
-        moment = moment_of(clip, dataset.config.observe, video.timestamps_s, fraction=dataset.fraction)
-    student, teacher = networks["student"], networks.get("teacher")
-    device = torch.device("cpu")
-    decided = classify(student.model, sample[student.view], device, sample["observed"])
-    seen = None if teacher is None else sample.get(f"future_{teacher.view}")
-    taught = None if teacher is None or seen is None else classify(teacher.model, seen, device)
-    return observed_strip(
-        _part(sample, "", "student", student, decided),
-        _part(sample, "future_", "teacher", teacher, taught),
-        moment,
-        taught=teacher is not None,
-        held_future=bool(sample["held_future"]),
-        **_named(clip, student, decided),
-    )
-
-
-def _middle_view(dataset: ClipDataset, number: int) -> int:
-    return number * dataset.views_per_clip + dataset.views_per_clip // 2
-
-
-def _part(sample: Sample, prefix: str, who: str, saved: SavedClassifier | None, found: Classified | None) -> Part:
-    """One side of a sample, with the attention of the network that saw it."""
-    looked = {} if found is None or found.attention is None else {who: found.attention}
-    flow = sample.get(f"{prefix}flow")
-    return Part(
-        rgb=_channels_last(sample[f"{prefix}rgb"]),
-        flow=None if flow is None else _channels_last(flow.float()),
-        attention=looked,
-        shift_cells={} if saved is None else {who: saved.model.map_shift_cells},
-    )
-
-
-def _named(clip: Clip, student: SavedClassifier, found: Classified) -> dict[str, Any]:
-    """True class, predicted class and name of a clip."""
-    return {
+def _strip(sets: Sequence[ClipDataset], number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
+    """Of the middle view of a clip. sets: with all views, and where the teacher's flow can be missed without it."""
+    dataset, student = sets[0], networks["student"]
+    sample, clip = _sample(sets, number * dataset.views_per_clip + dataset.views_per_clip // 2), dataset.clips[number]
+    whole = dataset.config.observe.protocol == "whole"
+    found = {}
+    for prefix, who in SIDES.items():
+        view = f"{'' if whole else prefix}{networks[who].view}" if who in networks else ""
+        if view in sample:
+            found[who] = classify(networks[who].model, sample[view], torch.device("cpu"), None if whole or prefix else sample["observed"])
+    named: dict[str, Any] = {
         "label": None if clip.label is None else student.classes[clip.label],
-        "predicted": student.classes[int(found.probabilities.argmax())],
+        "predicted": student.classes[int(found["student"].probabilities.argmax())],
         "name": clip.name or Path(clip.path).stem,
     }
+    if whole:
+        return clip_strip(_part(sample, "", ("teacher", "student"), networks, found), **named)
+    with open_clip(dataset.root / clip.path, clip, dataset.footage) as video:
+        moment = moment_of(clip, dataset.config.observe, video.timestamps_s, fraction=dataset.fraction)
+    observed, future = (_part(sample, prefix, (who,), networks, found) for prefix, who in SIDES.items())
+    return observed_strip(observed, future, moment, taught="teacher" in networks, held_future=bool(sample["held_future"]), **named)
 
 
-def _sample(dataset: ClipDataset, without_flow: ClipDataset | None, number: int) -> Sample:
-    """A sample with both views, or without flow where that cannot be had and only the teacher needs it."""
+def _part(
+    sample: Sample, prefix: str, whose: Sequence[str], networks: Mapping[str, SavedClassifier], found: Mapping[str, Classified]
+) -> Part:
+    """One side of a sample, with the attention of the networks that saw it."""
+    seen = {who: found[who].attention for who in whose if who in found}
+    attention = {who: (maps, networks[who].model.map_shift_cells) for who, maps in seen.items() if maps is not None}
+    flow = sample.get(f"{prefix}flow")
+    return Part(
+        rgb=_channels_last(sample[f"{prefix}rgb"]), flow=None if flow is None else _channels_last(flow.float()), attention=attention
+    )
+
+
+def _sample(sets: Sequence[ClipDataset], number: int) -> Sample:
+    """A sample with all views, or without flow where that cannot be had and only the teacher needs it."""
     try:
-        return dataset[(0, number)]
+        return sets[0][(0, number)]
     except VidkdError as error:
-        if without_flow is None:
+        if len(sets) == 1:
             raise
-        sample = without_flow[(0, number)]  # frames that cannot be read are reported here
+        sample = sets[1][(0, number)]  # frames that cannot be read are reported here
         log.warning("a strip has no flow: %s", error.what)
         return sample
 
@@ -184,20 +144,17 @@ def write_picture(path: Path, strips: Sequence[Strip]) -> None:
 
 
 def _picture_rows(strip: Strip) -> list[NDArray[np.uint8]]:
-    rows = [_line(strip.title, LABEL_PX * 6)]
+    rows = [_line(strip.title)]
     for name, uri in strip.rows:
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ValueError(f"row '{name}' of {strip.title} is no picture")
+        picture = np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR), np.uint8)
         label = np.full((picture.shape[0], LABEL_PX, 3), 255, np.uint8)
-        cv2.putText(label, name, (4, picture.shape[0] // 2 + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-        rows.append(np.asarray(np.pad(np.hstack([label, picture[:, :, ::-1]]), ((2, 2), (0, 0), (0, 0)), constant_values=255), np.uint8))
+        write(label, name, 4, picture.shape[0] // 2 + 4, (40, 40, 40), 0.42)
+        rows.append(np.pad(np.hstack([label, picture[:, :, ::-1]]), ((2, 2), (0, 0), (0, 0)), constant_values=255))
     return rows
 
 
-def _line(text: str, width: int) -> NDArray[np.uint8]:
+def _line(text: str) -> NDArray[np.uint8]:
     """A line of text; OpenCV has no letters but ASCII."""
-    line = np.full((24, width, 3), 255, np.uint8)
-    plain = text.replace("\N{RIGHTWARDS ARROW}", "->").encode("ascii", "replace").decode()
-    cv2.putText(line, plain, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
+    line = np.full((24, LABEL_PX * 6, 3), 255, np.uint8)
+    write(line, text.replace("\N{RIGHTWARDS ARROW}", "->").encode("ascii", "replace").decode(), 4, 17, (0, 0, 0), 0.48)
     return line

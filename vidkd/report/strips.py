@@ -8,60 +8,44 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
 from vidkd.report.moments import TIME_ROW, Moment, time_line
 from vidkd.report.parts import Strip
 
 GAP_PX = 3
+FRAMES, HEIGHT_PX = 8, 80
+"""Frames that a strip shows, spread evenly, and their height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """What one side sees of a clip.
 
-    rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
-    T' may be smaller than T, each map then represents T/T' frames. shift_cells: whose -> displacement of that map's grid.
+    rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms),
+    and the displacement of their grid in cells, see `vidkd.models.backbone.Stage`; T' may be smaller than T, each map then represents T/T'
+    frames.
     """
 
     rgb: NDArray[np.uint8]
     flow: NDArray[np.floating] | None = None
-    attention: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
-    shift_cells: Mapping[str, float] = field(default_factory=dict)
+    attention: Mapping[str, tuple[NDArray[np.floating], float]] = field(default_factory=dict)
 
-    def rows(self, name: str, flow_name: str, *, frames: int, height_px: int) -> list[tuple[str, str]]:
-        """`frames` of the frames spread evenly, the flow at these, and each attention over them; DataError where a shape is not as said."""
-        rgb, flow = self.rgb, self.flow
-        _check("rgb", rgb.ndim == 4 and rgb.shape[-1] == 3 and rgb.dtype == np.uint8, rgb)
-        shown = np.unique(np.linspace(0, len(rgb) - 1, min(frames, len(rgb))).round().astype(int))
-        pictures = [_fit(rgb[index], height_px) for index in shown]
-        rows = [(name, png_data_uri(side_by_side(pictures)))]
-        if flow is not None:
-            _check("flow", flow.shape[:1] == rgb.shape[:1] and flow.ndim == 4 and flow.shape[-1] == 2, flow)
-            longest = largest_motion(flow)
-            rows.append((flow_name, png_data_uri(side_by_side([_fit(flow_picture(flow[index], longest), height_px) for index in shown]))))
-        for whose, maps in self.attention.items():
-            rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb), self.shift_cells.get(whose, 0.0))))))
-        return rows
+    def rows(self, name: str, flow_name: str) -> list[tuple[str, str]]:
+        """FRAMES of the frames, the flow at these, and each attention over them."""
+        count = len(self.rgb)
+        shown = np.unique(np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int))
+        pictures = {name: [_fit(self.rgb[index]) for index in shown]}
+        if self.flow is not None:
+            longest = largest_motion(self.flow)
+            pictures[flow_name] = [_fit(flow_picture(self.flow[index], longest)) for index in shown]
+        for whose, (maps, shift) in self.attention.items():
+            of_frames = zip(pictures[name], (maps[index * len(maps) // count] for index in shown), strict=True)
+            pictures[whose] = [attention_overlay(picture, cells, float(np.max(maps)), shift) for picture, cells in of_frames]
+        return [(row, png_data_uri(side_by_side(each))) for row, each in pictures.items()]
 
 
-def clip_strip(
-    rgb: NDArray[np.uint8],
-    *,
-    flow: NDArray[np.floating] | None = None,
-    attention: Mapping[str, NDArray[np.floating]] | None = None,
-    shift_cells: Mapping[str, float] | None = None,
-    label: str | None = None,
-    predicted: str | None = None,
-    name: str = "",
-    frames: int = 8,
-    height_px: int = 80,
-) -> Strip:
-    """The strip of one clip of which student and teacher see the same window, `frames` of its frames spread evenly.
-
-    rgb, flow, attention, shift_cells: as of `Part`. Raises DataError where a shape or a value is not as said.
-    """
-    part = Part(rgb=rgb, flow=flow, attention=attention or {}, shift_cells=shift_cells or {})
-    return _strip(part.rows("frames", "flow", frames=frames, height_px=height_px), label, predicted, name)
+def clip_strip(part: Part, *, label: str | None = None, predicted: str | None = None, name: str = "") -> Strip:
+    """The strip of one clip of which student and teacher see the same window."""
+    return _strip(part.rows("frames", "flow"), label, predicted, name)
 
 
 def observed_strip(
@@ -74,36 +58,24 @@ def observed_strip(
     label: str | None = None,
     predicted: str | None = None,
     name: str = "",
-    frames: int = 8,
-    height_px: int = 80,
 ) -> Strip:
     """The strip of one clip that was to be named from its observed part: that part, when, and what the teacher saw (`taught`) or what came.
 
-    held_future: the second part is so short that frames of it repeat, which is said. Raises DataError where a shape or a value is wrong.
+    held_future: the second part is so short that frames of it repeat, which is said.
     """
-    rows = observed.rows("observed", "observed flow", frames=frames, height_px=height_px)
-    line = time_line(moment, min(frames, len(observed.rgb)) * (_fit(observed.rgb[0], height_px).shape[1] + GAP_PX) - GAP_PX)
-    rows.append((TIME_ROW, png_data_uri(line)))
-    rows += future.rows("teacher sees" if taught else "what came", "its flow", frames=frames, height_px=height_px)
+    width_px = min(FRAMES, len(observed.rgb)) * (_fit(observed.rgb[0]).shape[1] + GAP_PX) - GAP_PX
+    second = "teacher sees" if taught else "what came"
+    line = (TIME_ROW, png_data_uri(time_line(moment, width_px)))
+    rows = [*observed.rows("observed", "observed flow"), line, *future.rows(second, "its flow")]
     words = moment.words() + (f"; frames of what {'the teacher sees' if taught else 'came'} repeat" if held_future else "")
-    return _strip(rows, label, predicted, ": ".join(text for text in (name, words) if text))
+    return _strip(rows, label, predicted, f"{name}: {words}" if name else words)
 
 
 def _strip(rows: Sequence[tuple[str, str]], label: str | None, predicted: str | None, caption: str) -> Strip:
-    title = " \N{RIGHTWARDS ARROW} ".join(
-        f"{word} {value}" for word, value in (("true", label), ("predicted", predicted)) if value is not None
-    )
-    right = label == predicted if label is not None and predicted is not None else None
+    named = {word: value for word, value in (("true", label), ("predicted", predicted)) if value is not None}
+    title = " \N{RIGHTWARDS ARROW} ".join(f"{word} {value}" for word, value in named.items())
+    right = label == predicted if len(named) == 2 else None
     return Strip(title=title or caption, rows=tuple(rows), caption=caption if title else "", right=right)
-
-
-def _overlays(
-    pictures: list[NDArray[np.uint8]], maps: NDArray[np.floating], shown: NDArray[np.int64], frames: int, shift_cells: float
-) -> list[NDArray[np.uint8]]:
-    _check("attention (probabilities)", maps.ndim == 3 and len(maps) <= frames and bool((np.asarray(maps) >= 0).all()), maps)
-    most = float(np.max(maps))
-    of_frame = [maps[index * len(maps) // frames] for index in shown]
-    return [attention_overlay(picture, map_, most, shift_cells) for picture, map_ in zip(pictures, of_frame, strict=True)]
 
 
 def flow_picture(flow: NDArray[np.floating], longest: float | None = None) -> NDArray[np.uint8]:
@@ -155,32 +127,19 @@ def spread_map(cells: NDArray[np.float32], height: int, width: int, shift_cells:
 
 def side_by_side(pictures: list[NDArray[np.uint8]], gap_px: int = GAP_PX) -> NDArray[np.uint8]:
     """Pictures (H, W, 3) in one (H, n*W + (n-1)*gap, 4), with see-through gaps. They are all of one size."""
-    height, width = pictures[0].shape[:2]
-    row = np.zeros((height, len(pictures) * (width + gap_px) - gap_px, 4), np.uint8)
-    for index, picture in enumerate(pictures):
-        left = index * (width + gap_px)
-        row[:, left : left + width, :3] = picture
-        row[:, left : left + width, 3] = 255
-    return row
+    opaque = [np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]) for picture in pictures]
+    gap = np.zeros((len(pictures[0]), gap_px, 4), np.uint8)
+    return np.hstack([part for picture in opaque for part in (gap, picture)][1:])
 
 
 def png_data_uri(picture: NDArray[np.uint8]) -> str:
     """A picture (H, W, 3) RGB or (H, W, 4) RGBA as a data URI."""
     order = cv2.COLOR_RGBA2BGRA if picture.shape[-1] == 4 else cv2.COLOR_RGB2BGR
-    done, content = cv2.imencode(".png", cv2.cvtColor(picture, order), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not done:
-        raise DataError("a picture cannot be encoded as PNG", shape=picture.shape)
+    _, content = cv2.imencode(".png", cv2.cvtColor(picture, order), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return f"data:image/png;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
-def _fit(picture: NDArray[np.uint8], height_px: int) -> NDArray[np.uint8]:
+def _fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
-    size = (max(1, round(width * height_px / height)), height_px)
-    way = cv2.INTER_AREA if height_px < height else cv2.INTER_CUBIC
-    fitted: NDArray[np.uint8] = np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8)
-    return fitted
-
-
-def _check(what: str, good: bool, array: NDArray[np.generic]) -> None:
-    if not good:
-        raise DataError(f"{what} is not as a strip needs it", shape=array.shape, dtype=array.dtype, least=np.min(array))
+    size = (max(1, round(width * HEIGHT_PX / height)), HEIGHT_PX)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if height > HEIGHT_PX else cv2.INTER_CUBIC), np.uint8)
