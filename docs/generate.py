@@ -15,13 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas
 import yaml
+
+from vidkd.report.study import study_notes
+from vidkd.report.study_tables import long_table, pivot, study_tables
+from vidkd.report.text import table_markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGES_OF_RESULTS = ROOT / "results", ROOT / "docs" / "results"
 WRITTEN = [path for path in sorted((ROOT / "docs").rglob("*.md")) if PAGES_OF_RESULTS not in path.parents]
 PAGES = [ROOT / "README.md", *(path for path in WRITTEN if path.name != "performance.md")]
-ACCURACIES = ("top1", "f1", "ap50", "recall", "pointing")
+RATIOS = ("latency_ratio@b1t1", "end_to_end_ratio@b1t1")
 BLOCK = re.compile(r"(<!-- (table|verdicts)([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -98,91 +103,32 @@ def as_markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def study_page(study: str, config: Path | None) -> str:
-    """The page of a study: what it asks, its command, and tables of metrics and paired differences by condition."""
+    """The page of a study: what it asks, its command, and its tables."""
     content = summary(study)
-    data = content["data"]
     asked = yaml.safe_load(config.read_text(encoding="utf-8")) if config else {}
-    facts = {key: data.get(key) for key in ("name", "subset", "folds", "seeds", "reference", "claim") if data.get(key)}
     lines = [f"# {asked.get('title', study)}\n", *([asked["text"].strip() + "\n"] if asked.get("text") else [])]
-    lines += ["; ".join(f"{key}: {_words(value)}" for key, value in facts.items()) + ".\n"]
+    lines += ["; ".join(f"{name}: {value}" for name, value in study_notes(content).items()) + ".\n"]
     lines += [f"```bash\n{config.read_text(encoding='utf-8').splitlines()[0].lstrip('# ').partition('   ')[0]}\n```\n"] if config else []
-    lines += ["Means over runs in points, with 95 % intervals. Differences are paired.\n"]
-    for condition, metrics in _by_condition(content).items():
-        lines += [f"## {condition}\n"] if condition else []
-        lines += [_metrics_table(content, metrics), *_difference_tables(content, metrics)]
+    for each in study_tables(content):
+        lines += [f"## {each.title}\n", table_markdown(each), *([each.caption + "\n"] if each.caption else [])]
     return "\n".join(lines)
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _by_condition(content: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Accuracies by the condition behind their @; those that have an interval, or all where none has."""
-    rows = {name: row for method in content["methods"].values() for name, row in method["metrics"].items() if name.startswith(ACCURACIES)}
-    known = [name for name in rows if any(_interval(method, name) for method in content["methods"].values())] or list(rows)
-    found: dict[str, list[str]] = {}
-    for name in known:
-        found.setdefault(name.partition("@")[2], []).append(name)
-    return found
-
-
-def _interval(method: Mapping[str, Any], metric: str) -> list[float] | None:
-    interval: list[float] | None = method["metrics"].get(metric, {}).get("ci95")
-    return interval
-
-
-def _metrics_table(content: Mapping[str, Any], metrics: list[str]) -> str:
-    labels = content["data"].get("labels", {})
-    rows = []
-    for name, method in content["methods"].items():
-        found = [method["metrics"].get(metric) for metric in metrics]
-        if any(found):
-            rows.append([labels.get(name, name), *("" if row is None else with_interval(row["mean"], row["ci95"]) for row in found)])
-    return as_markdown(["method", *(metric.partition("@")[0] for metric in metrics)], rows)
-
-
-def _difference_tables(content: Mapping[str, Any], metrics: list[str]) -> list[str]:
-    labels = content["data"].get("labels", {})
-    by_base: dict[str, dict[str, dict[str, str]]] = {}
-    for row in content["paired"]:
-        if row["metric"] in metrics:
-            difference = with_interval(row["difference"], row["ci95"], sign=True)
-            by_base.setdefault(row["reference"], {}).setdefault(row["method"], {})[row["metric"]] = difference
-    tables = []
-    for base, methods in by_base.items():
-        rows = [[labels.get(name, name), *(found.get(metric, "") for metric in metrics)] for name, found in methods.items()]
-        tables.append(as_markdown([f"minus {labels.get(base, base)}", *(metric.partition("@")[0] for metric in metrics)], rows))
-    return tables
 
 
 def benchmark_page() -> str:
     """Benchmarks and compression recipes: a table for each summary of single models."""
     lines = ["# Benchmarks and compression recipes\n"]
     lines += ["Single models on one machine. Accuracy in points, times as ratios within a round to the model of the row; 95 % intervals.\n"]
-    for path in sorted((RESULTS / "benchmark").glob("*.json")) + sorted((RESULTS / "compress").glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        data, methods = content["data"], content["methods"]
-        metric = next((name for name in ("top1", "ap50", "recall50") if any(name in each["metrics"] for each in methods.values())), "")
-        pairs = {row["method"]: row for row in content["paired"] if row["metric"] == metric}
-        rows = [_single_row(name, method["metrics"], metric, pairs.get(name)) for name, method in methods.items()]
-        head = ["model", metric or "accuracy", "difference", "to", "latency", "from file", "bytes"]
-        lines += [f"## {data.get('benchmark', path.stem)}\n", as_markdown(head, rows)]
+    found = json.loads((RESULTS / "benchmarks.json").read_text(encoding="utf-8"))
+    for name, content in {**found["benchmark"], **{f"compress: {name}": each for name, each in found["compress"].items()}}.items():
+        frame = long_table(content)
+        metric = next((one for one in ("top1", "ap50", "recall50") if one in set(frame.metric)), "")
+        size = next(one for one in ("file_bytes", "bytes") if one in set(frame.metric))
+        parts = [frame[(frame.metric == one) & (frame.reference == "")] for one in (metric, *RATIOS, size)]
+        parts.insert(1, frame[(frame.metric == metric) & (frame.reference != "")].assign(base="difference"))
+        shown = pandas.concat(parts)
+        wide = pivot(shown.assign(method=shown.method.str.removesuffix(" @ b1t1")), "base", title="")
+        lines += [f"## {content['data'].get('benchmark', name)}\n", table_markdown(wide)]
     return "\n".join(lines)
-
-
-def _single_row(name: str, metrics: Mapping[str, Any], metric: str, pair: Mapping[str, Any] | None) -> list[str]:
-    accuracy = with_interval(metrics[metric]["mean"], metrics[metric]["ci95"]) if metric in metrics else ""
-    difference = with_interval(pair["difference"], pair["ci95"], sign=True) if pair else ""
-    times = [_ratio(metrics.get(f"{kind}_ratio@b1t1")) for kind in ("latency", "end_to_end")]
-    size = next((f"{metrics[key]['mean']:,.0f}" for key in ("file_bytes", "bytes") if key in metrics), "")
-    return [name, accuracy, difference, pair["reference"] if pair else "", *times, size]
-
-
-def _ratio(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return f"{row['mean']:.3g}" + (f" [{row['ci95'][0]:.3g}, {row['ci95'][1]:.3g}]" if row["ci95"] else "")
 
 
 def performance() -> str:

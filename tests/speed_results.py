@@ -25,7 +25,7 @@ def accuracy(right: int) -> Accuracy:
     """Of 40 clips in 10 groups the first `right` are right; the mean over classes is the same."""
     correct = np.arange(40) < right
     group = [f"g{number // 4}" for number in range(40)]
-    cell = Cell(seed=0, fold="1", correct=correct, group=group, clip=[f"c{number}" for number in range(40)])
+    cell = Cell(seed=0, place="1", correct=correct, group=group, clip=[f"c{number}" for number in range(40)])
     top1 = Figure(value=right / 40, ci95=(right / 40 - 0.1, right / 40 + 0.1), n=40)
     return Accuracy(
         metrics={"top1": top1, "class_mean": Figure(value=right / 40), "ece": Figure(value=0.05)},

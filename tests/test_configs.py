@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from vidkd.base.settings import as_dict, merge
-from vidkd.bench.clip_spec import MethodSpec, StudySpec, cell_config, check_settings, waves
+from vidkd.bench.clip_spec import MethodSpec, StudySpec, cell_config, check_settings
 from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import CellKey
@@ -190,7 +190,7 @@ def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp
     spec = study.spec
     check_settings(study)
     chosen = {name: dict.fromkeys(spec.folds, method.trials[0]) for name, method in spec.methods.items() if method.trials}
-    for name in itertools.chain(*waves(spec)):
+    for name in itertools.chain(*spec.waves()):
         config = cell_config(study, CellKey(name, -1, spec.seeds[0], spec.folds[0]), "test", chosen, tmp_path)
         assert (config.teacher is not None) == (spec.methods[spec.methods[name].compresses or name].teacher is not None)
     entry = next(name for name in spec.methods if spec.shown_name(name) == spec.reference)
@@ -235,7 +235,7 @@ CONTROLS = ("none_unsmoothed",)
 def test_methods_are_tuned_alike(path: Path) -> None:
     """As many different trials for each method, on seeds that the test does not use; the claim's candidates are compared on them."""
     spec: StudySpec = shipped_study(path).spec
-    if not spec.tuned:
+    if not any(method.trials for method in spec.methods.values()):
         pytest.skip("this study tunes nothing")
     compresses = any(method.compresses for method in spec.methods.values())
     own = {name: method for name, method in spec.methods.items() if method.tuned_as is None and _is_tuned(method, compresses)}
@@ -308,7 +308,7 @@ def left_by_everything() -> set[str]:
             found |= of_steps(recipe.folder, recipe.steps, darknet=path in DETECTOR_RECIPES)
     for path in STUDIES:
         spec = shipped_study(path).spec
-        for name, seed, fold in itertools.product(spec.tested, spec.seeds, spec.folds):
+        for name, seed, fold in itertools.product(spec.with_sources(spec.shortlist or list(spec.methods)), spec.seeds, spec.folds):
             folder, method = Path("runs") / spec.study / "test" / str(CellKey(name, -1, seed, fold)), spec.methods[name]
             found |= {str(folder)} if method.compresses is None else of_steps(folder, parse_steps(method.steps, str(path)))
     return found

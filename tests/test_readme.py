@@ -125,7 +125,8 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
     assert len({words[words.index("--out") + 1] for words in given}) == 4 * 3
     for student in ("fastest", "tiny"):
-        chosen = read_json(REPOSITORY / "results" / f"pets_{student}" / "chosen.json")["methods"]["fixed"]["folds"]["all"]["settings"]
+        summary = read_json(REPOSITORY / "results" / f"pets_{student}" / "summary.json")
+        chosen = summary["chosen"]["methods"]["fixed"]["folds"]["all"]["settings"]
         own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
         assert len(own) == {"fastest": 9, "tiny": 3}[student]
         settings = parsed(*_opened(own[0])).settings

@@ -73,7 +73,7 @@ def make_places(root: Path, out: Path) -> Places:
 
 def run_one(study: StreamStudy, key: CellKey, places: Places) -> dict[str, Any]:
     """A cell, not kept."""
-    study.prepare([key], "test", places, {}, 1)
+    study.prepare([key], places)
     return run_cell(key, study=study, phase="test", places=places, chosen={}, quiet=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 from study_samples import BASE, make_study, study_content, write_study
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.clip_spec import DECIDED, cell_config, check_settings, waves, with_teachers
+from vidkd.bench.clip_spec import DECIDED, cell_config, check_settings
 from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.study import CellKey
 
@@ -25,64 +25,33 @@ CHOSEN = {
 }
 
 
-def test_what_the_file_says(tmp_path: Path) -> None:
-    spec = make_study(tmp_path, text="Why.", title="Small").spec
-    assert (spec.study, spec.seeds, spec.folds, spec.subset, spec.title, spec.text) == (
-        "small",
-        [0, 1],
-        ["a", "b"],
-        "test",
-        "Small",
-        "Why.",
-    )
-    assert list(spec.methods) == ["flow", "rgb", "attention"]
-    assert spec.methods["attention"].teacher == "flow"
-    assert (spec.methods["rgb"].settings, spec.methods["rgb"].teacher, spec.methods["rgb"].trials) == ({}, None, [])
-    assert not spec.tuned
-
-
 def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
     assert make_study(tmp_path, methods={"rgb": None}).spec.methods["rgb"].settings == {}
 
 
 @pytest.mark.parametrize(
-    ("over", "message"),
+    ("over", "says"),
     [
-        ({"sedes": [0]}, "unknown setting 'sedes'\n  where        : {file}:{line}\n  did you mean : seeds"),
-        ({"methods": {"rgb": {"setings": {}}}}, "unknown setting 'methods.rgb.setings'\n  where        : {file}:{line}\n"),
-        ({"methods": {"rgb": {"class_path": "os.system"}}}, "unknown setting 'methods.rgb.class_path'"),
-        ({"methods": {"rgb": 3}}, "'methods.rgb' is a section of settings, not one value\n  found : 3"),
-        ({"tuning": {"seed": [1]}}, "unknown setting 'tuning.seed'\n  where        : {file}:{line}\n  did you mean : tuning.seeds"),
+        ({"sedes": [0]}, "unknown setting 'sedes'.*small.yaml:24.*did you mean : seeds"),
+        ({"methods": {"rgb": {"setings": {}}}}, "unknown setting 'methods.rgb.setings'.*small.yaml:12.*methods.rgb.settings"),
+        ({"methods": {"rgb": 3}}, "'methods.rgb' is a section of settings, not one value.*found : 3"),
         ({"methods": {"rgb": {}, "kd": {"teacher": "fow"}}}, "unknown method in methods.kd.teacher 'fow'"),
-        ({"methods": {"rgb": {}, "kd": {"tuned_as": "rbg"}}}, "unknown method in methods.kd.tuned_as 'rbg'\n  did you mean : rgb"),
-        ({"reference": "rbg"}, "unknown reference 'rbg'\n  did you mean : rgb"),
-        ({"shortlist": ["rbg"]}, "unknown method in shortlist 'rbg'\n  did you mean : rgb"),
+        ({"methods": {"rgb": {}, "kd": {"tuned_as": "rbg"}}}, "unknown method in methods.kd.tuned_as 'rbg'.*did you mean : rgb"),
+        ({"reference": "rbg"}, "unknown reference in reference 'rbg'.*did you mean : rgb"),
+        ({"shortlist": ["rbg"]}, "unknown method in shortlist 'rbg'.*did you mean : rgb"),
         ({"methods": {"rgb": {"tuned_as": "rgb", "trials": [{}]}}}, "methods.rgb has both trials and tuned_as"),
-        ({"seeds": ["one"]}, "'seeds' has a wrong value\n  found    : [one]\n  expected : a list of whole numbers"),
-        ({"measures": ["accuracy"]}, "'measures' has a wrong value\n  found    : [accuracy]"),
-        ({"subset": "train"}, "'subset' has a wrong value\n  found    : train\n  expected : one of val, test"),
-        ({"seeds": [0, 1, 0]}, "seeds: 0 is there twice"),
-        ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot stand in the name of a metric: '10 % labels'"),
-        (
-            {"methods": {"rgb": {"condition": "Labels10"}}},
-            "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  fix   : small",
-        ),
-        (
-            {"seeds": [0, 7], "tuning": {"seeds": [7]}, "methods": {"rgb": {"trials": [{}]}}},
-            "tuning.seeds: 7 is a seed of the study too",
-        ),
-        ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition: ('rgb', None) is there twice"),
+        ({"seeds": ["one"]}, "'seeds' has a wrong value.*a list of whole numbers"),
+        ({"subset": "train"}, "'subset' has a wrong value.*one of val, test"),
+        ({"seeds": [0, 1, 0]}, "seeds and tuning.seeds: none is there, or one twice.*0, 1, 0"),
+        ({"seeds": [0, 7], "tuning": {"seeds": [7]}, "methods": {"rgb": {"trials": [{}]}}}, "or one twice.*0, 7, 7"),
+        ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot be in the name of a metric.*small letters"),
+        ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition, is there twice"),
+        ({"methods": {"rgb": {}, "a": {"teacher": "b"}, "b": {"teacher": "a"}}}, "methods need each other in a circle: a, b"),
     ],
-    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
-def test_what_is_wrong_is_named(tmp_path: Path, over: dict[str, Any], message: str) -> None:
-    path = write_study(tmp_path, study_content(**over))
-    with pytest.raises(ConfigError) as raised:
-        read_study(path)
-    key = message.partition("'")[2].partition("'")[0].rpartition(".")[2]
-    line = [number for number, text in enumerate(path.read_text().splitlines(), 1) if text.strip().startswith(f"{key}:")]
-    said = " ".join(str(raised.value).split())
-    assert all(" ".join(part.split()) in said for part in message.format(file=path, line=line[0] if line else 0).splitlines())
+def test_what_is_wrong_is_named(tmp_path: Path, over: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){says}"):
+        read_study(write_study(tmp_path, study_content(**over)))
 
 
 def test_seeds_of_tuning_are_others_where_there_is_tuning(tmp_path: Path) -> None:
@@ -99,19 +68,13 @@ def test_the_study_decides_what_tells_its_cells_apart(tmp_path: Path, key: str) 
 
 def test_teachers_come_before_those_who_learn(tmp_path: Path) -> None:
     methods = {"c": {"teacher": "b"}, "rgb": {}, "b": {"teacher": "a"}, "a": {}}
-    assert waves(make_study(tmp_path, methods=methods).spec) == [["rgb", "a"], ["b"], ["c"]]
-
-
-def test_a_circle_of_teachers(tmp_path: Path) -> None:
-    methods = {"rgb": {}, "a": {"teacher": "b"}, "b": {"teacher": "a"}}
-    with pytest.raises(ConfigError, match="methods need each other in a circle: a, b"):
-        waves(make_study(tmp_path, methods=methods).spec)
+    assert make_study(tmp_path, methods=methods).spec.waves() == [["rgb", "a"], ["b"], ["c"]]
 
 
 def test_a_method_with_its_teachers_and_theirs(tmp_path: Path) -> None:
     spec = make_study(tmp_path, methods={"c": {"teacher": "b"}, "rgb": {}, "b": {"teacher": "a"}, "a": {}}).spec
-    assert with_teachers(spec, ["c"]) == ["c", "b", "a"]
-    assert with_teachers(spec, ["rgb", "b"]) == ["rgb", "b", "a"]
+    assert spec.with_sources(["c"]) == ["c", "b", "a"]
+    assert spec.with_sources(["rgb", "b"]) == ["rgb", "b", "a"]
 
 
 def test_settings_go_over_one_another(tmp_path: Path) -> None:
@@ -158,17 +121,6 @@ def test_the_teacher_is_that_of_the_same_seed_and_fold(tmp_path: Path) -> None:
     assert tune.teacher == str(tmp_path / "small" / "tune" / "flow-t0-s100-b"), "that of the other fold is another"
 
 
-def test_a_fold_is_tested_with_what_was_chosen_for_it(tmp_path: Path) -> None:
-    study = make_study(tmp_path, methods=TUNED)
-    found = {fold: cell_config(study, CellKey("rgb", -1, 0, fold), "test", CHOSEN, tmp_path).optim.lr for fold in "ab"}
-    assert found == {"a": 0.45, "b": 0.4}
-
-
-def test_a_teacher_without_trials_teaches_as_it_stands(tmp_path: Path) -> None:
-    study = make_study(tmp_path, methods={**TUNED, "flow": {"settings": {"view": "flow"}}})
-    assert cell_config(study, CellKey("kd", 0, 100, "a"), "tune", {}, tmp_path).teacher == str(tmp_path / "small" / "tune" / "flow-s100-a")
-
-
 def test_tuning_holds_groups_out_and_the_test_does_not(tmp_path: Path) -> None:
     study = make_study(tmp_path, methods=TUNED, tuning={"seeds": [100], "validation_fraction": 0.25})
     assert cell_config(study, CellKey("rgb", 0, 100, "a"), "tune", {}, tmp_path).data.validation_fraction == 0.25
@@ -182,10 +134,6 @@ def test_a_wrong_setting_is_found_before_anything_is_trained(tmp_path: Path) -> 
         ConfigError, match=r"unknown setting 'method.alhpa'(.|\n)*did you mean +: method.alpha(.|\n)*methods.kd.trials\[1\]"
     ):
         check_settings(make_study(tmp_path, methods=wrong))
-
-
-def test_the_name_of_a_cell() -> None:
-    assert (str(CellKey("kd", 2, 100, "fold1")), str(CellKey("kd", -1, 0, "fold1"))) == ("kd-t2-s100-fold1", "kd-s0-fold1")
 
 
 def test_the_base_lies_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

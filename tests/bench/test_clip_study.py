@@ -4,18 +4,17 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from study_samples import CHAIN, make_study, put
 
-from vidkd.base.errors import ConfigError, DataError, VideoError
+from vidkd.base.errors import DataError, VideoError
 from vidkd.bench import clip_study
 from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy as Study
-from vidkd.bench.study import CellKey, CellsFailedError, Places, read_cells, run_cells
+from vidkd.bench.study import CellKey, CellsFailedError, Places, run_cells
 from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.clips import read_clips
 from vidkd.engine.fit import fit
@@ -81,21 +80,9 @@ def test_the_cells_of_a_study(tiny_study: Callable[..., Study], places: Places, 
 
     assert [file.name for file in places.results.iterdir()] == ["cells.parquet"]
     before = (places.results / "cells.parquet").stat().st_mtime_ns
-    assert run(study, places) == found == read_cells(study, places)
+    assert run(study, places) == found == places.store(study.name).cells("test")
     assert len(fits.names) == 4
     assert (places.results / "cells.parquet").stat().st_mtime_ns == before
-
-
-def test_a_data_set_that_went_away_while_a_cell_was_trained(
-    tiny_study: Callable[..., Study], places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tiny_study(seeds=[0], methods={"rgb": {}})
-    base = tmp_path / "base.yaml"
-    base.write_text("data:\n  root: /nowhere\n")
-    monkeypatch.setattr(clip_study, "fit", lambda config, quiet: SimpleNamespace(folder=tmp_path))
-    with pytest.raises(DataError) as raised:
-        run(study, places)
-    assert f"/nowhere   (data.root in {base}:2)" in raised.value.lines["first"]
 
 
 def test_a_cell_that_fails_loses_no_other(
@@ -125,10 +112,10 @@ def test_a_cell_that_fails_stops_those_alone_that_need_it(
     with pytest.raises(CellsFailedError) as raised:
         next(met)
     assert fits.names == ["first-s0-1", "first-s1-1", "rgb-s1-1", "last-s1-1"]
-    assert raised.value.what == "2 cells failed"
+    assert raised.value.failures["rgb-s0-1"] == "needs first-s0-1"
+    assert raised.value.failures["last-s0-1"] == "needs rgb-s0-1"
+    assert raised.value.what == "4 cells failed"
     assert raised.value.lines["first"] == "first-s0-1: VideoError: cannot decode it\n  path : x.mp4"
-    assert raised.value.lines["others"] == "last-s1-1: VideoError: nor this"
-    assert raised.value.lines["waiting for them"] == "rgb-s0-1, last-s0-1"
     fits.fails, fits.names = {}, []
     assert len(dict(run_cells(study, "test", study.test_waves(), places, {}, 1))) == 6
     assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1", "last-s1-1"]
@@ -143,21 +130,6 @@ def test_an_interrupted_study_stops_and_goes_on(tiny_study: Callable[..., Study]
     fits.fails, fits.names = {}, []
     assert len(run(study, places)) == 4
     assert fits.names == ["soft-s0-1", "rgb-s1-1", "soft-s1-1"]
-
-
-def test_teachers_are_read_where_the_study_put_them(tiny_study: Callable[..., Study], places: Places, tmp_path: Path) -> None:
-    methods = {
-        "flow": {"settings": {"view": "flow"}},
-        "rgb": {},
-        "kd": {"teacher": "flow", "settings": {"task": "logits_kd"}},
-    }
-    study = tiny_study(methods=methods, seeds=[3])
-    (teachers, students) = study.test_waves()
-    dict(run_cells(study, "test", [teachers], places, {}, 1))
-    content = dict(run_cells(study, "test", [students], places, {}, 1))[CellKey("kd", -1, 3, "1")]
-    assert content["settings"]["teacher"] == "flow"
-    run_of = load_classifier(places.runs / "small" / "test" / "kd-s3-1").run
-    assert run_of["teacher"] == str(places.runs / "small" / "test" / "flow-s3-1")
 
 
 def test_attention_is_judged_where_the_study_measures_it(tiny_study: Callable[..., Study], places: Places) -> None:
@@ -179,7 +151,7 @@ def test_kept_cells_of_other_data_are_refused_where_the_data_are(tiny_study: Cal
     put(study, places, {**cell, "inputs": {"manifest": f"{known['name']} {'0' * 64}"}})
     with pytest.raises(DataError, match=f"made with other settings or data(?s:.*)manifest: {known['name']} 000"):
         run(study, places)
-    assert read_cells(study, places)
+    assert places.store(study.name).cells("test")
     elsewhere = tiny_study("--data.root=/elsewhere", seeds=[0], methods={"rgb": {}})
     assert len(run(elsewhere, places)) == 1, "no data to compare with"
 
@@ -204,25 +176,6 @@ def test_a_killed_study_resumes_from_its_lines(
     assert not store.lines.exists()
 
 
-def test_a_teachers_run_of_other_settings_teaches_nobody(
-    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its cell is that of the study, but what lies in its run folder is not."""
-    study = tiny_study(methods=CHAIN, seeds=[0])
-    (first, second, _) = study.test_waves()
-    dict(run_cells(study, "test", [first], places, {}, 1))
-    written = places.runs / "small" / "test" / "first-s0-1" / "config.yaml"
-    text = written.read_text()
-    written.write_text(text.replace("label_smoothing: 0.0", "label_smoothing: 0.3"))
-    assert written.read_text() != text
-    fits = Fits(monkeypatch, {})
-    with pytest.raises(ConfigError) as raised:
-        dict(run_cells(study, "test", [second], places, {}, 1))
-    assert raised.value.what == "another run has the name first-s0-1: its settings differ"
-    assert raised.value.lines["method.label_smoothing"] == "0.3 there, 0.0 here"
-    assert fits.names == []
-
-
 def test_a_lost_teacher_is_trained_behind_its_own(
     tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +187,7 @@ def test_a_lost_teacher_is_trained_behind_its_own(
     fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
     with pytest.raises(DataError) as raised:
         dict(run_cells(study, "test", [third], places, {}, 1))
-    assert raised.value.what == "2 cells failed", "the two teachers; the student waits"
+    assert raised.value.what == "3 cells failed"
     assert fits.names == ["first-s0-1"]
     fits.fails, fits.names = {}, []
     dict(run_cells(study, "test", [third], places, {}, 1))
@@ -255,20 +208,6 @@ def test_a_run_that_is_compressed_needs_its_teacher(
     ((_, made),) = run_cells(study, "test", [third], places, {}, 1)
     assert fits.names == ["first-s0-1"]
     assert made["steps"] == 1
-
-
-def test_students_wait_for_a_teacher_that_could_not_be_trained_again(
-    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tiny_study(methods=CHAIN, seeds=[0])
-    (first, second, _) = study.test_waves()
-    dict(run_cells(study, "test", [first], places, {}, 1))
-    shutil.rmtree(places.runs)
-    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
-    with pytest.raises(DataError) as raised:
-        dict(run_cells(study, "test", [second], places, {}, 1))
-    assert raised.value.lines["first"] == "teacher first-s0-1: VideoError: cannot decode it"
-    assert fits.names == ["first-s0-1"]
 
 
 def test_the_order_of_the_test(tmp_path: Path) -> None:

@@ -23,14 +23,9 @@ def read(study: ClipStudy, places: Places, chosen: Any = None, key: CellKey = KE
     ("word", "line"),
     [
         ("--optim.lr=0.5", "optim.lr: 0.1 then, 0.5 now"),
-        ("--train.epochs=7", "train.epochs: 30.0 then, 7.0 now"),
-        ("--train.steps=7", "train.steps: None then, 7 now"),
         ("--data.transform.crop=24", "data.transform.crop: 32 then, 24 now"),
-        ("--data.validation_fraction=0.2", "data.validation_fraction: 0.0 then, 0.2 now"),
-        ("--model.backbone=x3d_s", "model.backbone: tiny3d then, x3d_s now"),
         ("--method.label_smoothing=0.1", "method.label_smoothing: 0.0 then, 0.1 now"),
         ("--init=/elsewhere/x.pt", "init: None then, /elsewhere/x.pt now"),
-        ("--train.precision=bf16-mixed", "train.precision: 32-true then, bf16-mixed now"),
     ],
 )
 def test_a_cell_of_other_settings_is_refused(tmp_path: Path, places: Places, word: str, line: str) -> None:
@@ -47,9 +42,7 @@ def test_a_cell_of_other_settings_is_refused(tmp_path: Path, places: Places, wor
     [
         "--data.root=/elsewhere",
         "--data.workers=3",
-        "--data.cache.enabled=true",
         "--train.device=cpu",
-        "--train.threads=3",
         "--train.compile=true",
     ],
 )
@@ -65,22 +58,6 @@ def test_settings_are_all_others(tmp_path: Path, places: Places) -> None:
     assert (found["train.seed"], found["data.split"], found["task"], found["data.window.frames"]) == (1, "b", "attention_distillation", 8)
     assert (found["teacher"], found["init"], found["subset"]) == ("flow", None, "test")
     assert not {"name", "runs", "teacher_settings", "data.root", "train.device"} & set(found)
-
-
-@pytest.mark.parametrize(
-    ("over", "line"),
-    [
-        ({"subset": "val"}, "subset: val then, test now"),
-        ({"teacher": "flow"}, "teacher: flow then, None now"),
-        ({"train.seed": 1}, "train.seed: 1 then, 0 now"),
-    ],
-)
-def test_a_cell_of_other_clips_teacher_or_seed_is_refused(tmp_path: Path, places: Places, over: dict[str, Any], line: str) -> None:
-    study = make_study(tmp_path)
-    cell = cell_content(study, KEY, accuracy=0.5)
-    put(study, places, {**cell, "settings": {**cell["settings"], **over}})
-    with pytest.raises(DataError, match=line):
-        read(study, places)
 
 
 def test_a_changed_teacher_is_refused_with_its_own_cell_before_its_students(tmp_path: Path, places: Places) -> None:

@@ -4,40 +4,33 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.bench.observed import clip_scores, condition_of, is_accuracy, mean_name, observed_metric, percents_of, under
-from vidkd.bench.summary import Method, Metric, build_summary
+from vidkd.bench.observed import clip_scores, is_accuracy, mean_name, parsed, percents_of, under
 from vidkd.engine.evaluate import area
 
 
 @pytest.mark.parametrize(
-    ("name", "parts", "percent"),
+    ("name", "parts", "numbers"),
     [
-        ("top1@obs20", ("top1", 20.0, 20.0, ""), "20 %"),
-        ("top1@obs12.5", ("top1", 12.5, 12.5, ""), "12.5 %"),
-        ("top1@obs20-50", ("top1", 20.0, 50.0, ""), "20-50 %"),
-        ("top1@obs20.labels25", ("top1", 20.0, 20.0, "labels25"), "20 %"),
-        ("top1@obs12.5-50.labels25", ("top1", 12.5, 50.0, "labels25"), "12.5-50 %"),
+        ("top1@obs12.5", ("top1", "obs", 12.5, 12.5, ""), "12.5"),
+        ("top1@obs20-50", ("top1", "obs", 20, 50, ""), "20-50"),
+        ("top1@obs12.5-50.labels25", ("top1", "obs", 12.5, 50, "labels25"), "12.5-50"),
+        ("f1_late@calls5", ("f1_late", "calls", 5, 5, ""), "5"),
+        ("top1_area", ("top1_area", "", 0, 0, ""), "0"),
+        ("latency_ms@b1t1", ("latency_ms", "", 0, 0, "b1t1"), "0"),
+        ("top1@obs", ("top1", "", 0, 0, "obs"), "0"),
     ],
 )
-def test_the_parts_of_a_name(name: str, parts: tuple[object, ...], percent: str) -> None:
-    found = observed_metric(name)
-    assert found == parts
-    assert found is not None
-    assert found.percent == percent
-    summary = build_summary("s", "d", {}, {"m": Method(metrics={name: Metric(values={"0/1": 0.5})})}, [], 1.0)
-    assert name in summary["methods"]["m"]["metrics"], "the schema allows it"
+def test_the_parts_of_a_name(name: str, parts: tuple[object, ...], numbers: str) -> None:
+    assert parsed(name) == parts
+    assert parsed(name).numbers == numbers
 
 
-@pytest.mark.parametrize("name", ["top1", "top1@labels25", "top1_area", "latency_ms@b1t1", "top1@obs"])
-def test_other_names_have_no_observed_share(name: str) -> None:
-    assert observed_metric(name) is None
-
-
-def test_conditions_come_and_go() -> None:
-    for metric in ("top1", "top1@obs20", "top1@obs20-50"):
-        assert condition_of(under(metric, "labels25")) == "labels25"
-        assert (under(metric, None), condition_of(metric)) == (metric, "")
-    assert under("top1@obs20", "labels25") == "top1@obs20.labels25"
+def test_conditions_come_behind() -> None:
+    assert [under("top1@obs20", "labels25"), under("top1", "labels25"), under("top1", None)] == [
+        "top1@obs20.labels25",
+        "top1@labels25",
+        "top1",
+    ]
     assert [is_accuracy(name) for name in ("top1", "top1_area", "top1@obs20", "top5", "mass")] == [True, True, True, False, False]
 
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from study_samples import CLIPS, cells_of, make_study, summarise
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import ConfigError
 from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import paired_difference
-from vidkd.bench.summary import check_summary
-from vidkd.bench.tables import difference_rows, observed_rows, rows_of, table
+from vidkd.report.study_tables import study_tables
 
 PERCENTS = (10, 20, 30, 50, 100)
 SHOWN = [0.2, 0.3, 0.5]
@@ -57,7 +56,6 @@ def accuracy(cell: dict[str, Any], percent: int) -> float:
 def test_means_at_each_share_over_a_range_and_over_all(tmp_path: Path) -> None:
     study, found = study_of(tmp_path)
     summary = summarise(study, found, "attentive")
-    check_summary(summary, source="test")
     metrics = summary["methods"]["attentive"]["metrics"]
     curve = {percent: np.mean([accuracy(cell, percent) for cell in found["attentive"]]) for percent in PERCENTS}
     for percent, mean in curve.items():
@@ -79,7 +77,7 @@ def test_pairs_at_the_shares_that_the_study_names(tmp_path: Path) -> None:
     assert {metric for method, _, metric in pairs if method == "whole"} == {"top1"}
     expected = paired_difference(*([as_cell(cell, "top1@obs20-50") for cell in found[name]] for name in ("attentive", "rgb")))
     pair = pairs["attentive", "rgb", "top1@obs20-50"]
-    assert (pair["difference"], pair["ci95"]) == (pytest.approx(expected.mean), list(expected.ci95 or []))
+    assert (pair["difference"], pair["ci95"]) == (pytest.approx(expected.mean), expected.ci95)
     cells = zip(found["attentive"], found["rgb"], strict=True)
     by_hand = [accuracy(here, percent) - accuracy(there, percent) for here, there in cells for percent in (20, 30, 50)]
     assert pair["difference"] == pytest.approx(np.mean(by_hand))
@@ -88,24 +86,17 @@ def test_pairs_at_the_shares_that_the_study_names(tmp_path: Path) -> None:
 def test_tables_have_a_row_a_method(tmp_path: Path) -> None:
     study, found = study_of(tmp_path)
     summary = summarise(study, found, "attentive")
-    first, each = rows_of(summary), observed_rows(summary)
-    differences, claim = difference_rows(summary, against="rgb"), difference_rows(summary, method="attentive")
-    names = ["teacher, whole clip", "no distillation", "position", "attentive, both *"]
-    assert first[0] == ("method", "mean top-1", "95 %", "- no distillation", "95 %", "area", "cells", "train s")
-    assert [row[0] for row in first[1:]] == names
-    assert [row[5] == "" for row in first[1:]] == [True, False, False, False], "a whole clip has no curve"
-    assert each[0] == ("method", "20-50 %", "10 %", "20 %", "30 %", "50 %", "100 %")
-    assert [row[0] for row in each[1:]] == names[1:]
+    first, each, differences, *claim = study_tables(summary)
+    names = ["teacher, whole clip", "no distillation", "position", "attentive, both"]
+    assert first.columns == ("method", "top1 (%)", "nll", "top1_area (%)", "cells", "parameters", "training")
+    assert [(row[0], row[3] is None) for row in first.rows] == [(name, name == names[0]) for name in names], "a whole clip has no curve"
+    assert each.columns == ("method", "10", "20", "30", "50", "100", "20-50")
+    assert [row[0] for row in each.rows] == names[1:]
     mean = summary["methods"]["rgb"]["metrics"]["top1@obs20-50"]
-    low, high = (f"{100 * bound:.1f}" for bound in mean["ci95"])
-    assert each[1][1] == f"{100 * mean['mean']:.1f} [{low}, {high}]"
-    assert each[1][2] == f"{100 * summary['methods']['rgb']['metrics']['top1@obs10']['mean']:.1f}"
-    assert differences[0] == ("method", "mean", "20-50 %", "20 %", "30 %", "50 %")
-    assert [row[0] for row in differences[1:]] == ["teacher, whole clip", "position", "attentive, both *"]
-    assert differences[1][2:] == ("",) * 4
-    assert [row[0] for row in claim[1:]] == ["no distillation", "teacher, whole clip", "position"]
-    assert table(summary).count("\n\n") == 2
-    assert max(map(len, table(summary).splitlines())) < 160
+    assert (each.rows[0][-1].value, each.rows[0][-1].ci95) == (mean["mean"], mean["ci95"])
+    assert [table.title for table in (differences, *claim)] == [f"Minus {name}" for name in (names[1], names[0], names[2])]
+    assert differences.columns == ("method", "top1", "top1, 20-50 %", "top1, 20 %", "top1, 30 %", "top1, 50 %")
+    assert [row[0] for row in differences.rows] == [names[0], *names[2:]]
 
 
 def test_conditions_have_rows_of_their_own(tmp_path: Path) -> None:
@@ -114,18 +105,14 @@ def test_conditions_have_rows_of_their_own(tmp_path: Path) -> None:
     found = {name: [observe(cell, 0.6) for cell in cells_of(study, name, 0.9)] for name in methods}
     summary = summarise(study, found, "kd10")
     assert "top1@obs20-50.labels10" in summary["methods"]["kd"]["metrics"]
-    labels = ["rgb @ labels10", "rgb @ labels50", "kd @ labels10 *", "kd @ labels50 *"]
-    assert [row[0] for row in rows_of(summary)[1:]] == labels
-    assert [row[0] for row in observed_rows(summary)[1:]] == labels
-    assert [row[0] for row in difference_rows(summary, against="rgb")[1:]] == labels[2:]
+    by_title = {table.title: table for table in study_tables(summary)}
+    assert [row[0] for row in by_title["top1 by labelled clips used (%)"].rows] == ["rgb", "kd"]
+    labels = [f"{name} @ labels{share}" for name in ("rgb", "kd") for share in (10, 50)]
+    assert [row[0] for row in by_title["top1 by share of the clip observed (%)"].rows] == labels
+    assert [row[0] for row in by_title["Minus rgb"].rows] == ["kd", *labels[2:]]
 
 
 def test_fractions_shown_must_be_those_that_were_judged(tmp_path: Path) -> None:
-    study, found = study_of(tmp_path / "a")
-    for cell in found["position"]:
-        cell["predictions"]["predicted@obs40"] = cell["predictions"]["predicted@obs30"]
-    with pytest.raises(DataError, match=r"position, judged at 0.1, 0.2, 0.3, 0.4, 0.5, 1"):
-        summarise(study, found, None)
     early = {"settings": {"data.observe.protocol": "early", "data.observe.fractions": [0.2, 0.3, 0.4, 0.5]}}
     unasked = make_study(tmp_path / "c", methods={"rgb": early}, fractions_shown=[0.2, 0.3, 0.5])
     with pytest.raises(ConfigError, match=r"judged at +: 0.2, 0.3, 0.4, 0.5"):

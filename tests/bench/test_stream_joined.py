@@ -20,17 +20,16 @@ from stream_study_samples import (
 )
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.streams.annotated import StreamPrecision
 from vidkd.bench.streams.answers import oracle_boxes
+from vidkd.bench.streams.figures import Annotated, OnAnnotated
 from vidkd.bench.streams.footage import check_streams_apart, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.page import stream_table, tables_of
 from vidkd.bench.streams.run import run_along
 from vidkd.bench.streams.study import read_stream_study
-from vidkd.bench.streams.summary import as_annotated
-from vidkd.bench.study import CellKey, read_cells, run_cells
+from vidkd.bench.study import CellKey, run_cells
 from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.report.study_tables import study_tables
 from vidkd.video.files import content_of
 
 pytestmark = pytest.mark.usefixtures("painter")
@@ -126,12 +125,6 @@ def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tm
     assert {place for place, _, _ in cell["losses"]} == {2}
 
 
-def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path)
-    cell = run_one(study, CellKey("fixed", -1, 0, "aba", 0.1), places)
-    assert cell["called"] == [0, 11, 21, 31]  # a tenth of 41 frames, rounded down
-
-
 def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
     rows = [f"{frame + 1},1,10,10,20,20,1" for frame in (2, 6)]
     (root / "gt.txt").write_text("\n".join(rows) + "\n")
@@ -189,27 +182,23 @@ def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monke
     )
     places = make_places(root, tmp_path)
     cells = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
-    summary = study.summarise(read_cells(study, places), {})
+    summary = study.summarise(places.store(study.name).cells("test"), {})
     methods = {name: method["metrics"] for name, method in summary["methods"].items()}
     for metric in ("ap50", "ap50_late", "ap30", "ap30_late"):
         assert methods["oracle"][f"{metric}@calls10"]["mean"] == 1.0
-        assert methods["oracle"][f"{metric}@calls10"]["ci95"] == [1.0, 1.0]
-    kept = as_annotated(cells[CellKey("fixed", -1, 1, "both", 0.1)])
+        assert methods["oracle"][f"{metric}@calls10"]["ci95"] == (1.0, 1.0)
+    kept = Annotated.of_columns(cells[CellKey("fixed", -1, 1, "both", 0.1)]["annotated"])
     assert kept.places.tolist() == list(range(0, FRAMES, 4))
-    own = StreamPrecision(seed=1, stream="both", judged=kept.between(20, 40), metric="ap30")
+    own = OnAnnotated(seed=1, place="both", judged=kept.between(20, 40), metric="ap30")
     assert methods["fixed"]["ap30_late@calls10"]["values"]["1/both"] == own.value
     pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("oracle", "ap50@calls10"))
     assert pair["difference"] == pytest.approx(1 - methods["student"]["ap50@calls10"]["mean"])
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
     assert summary["data"]["shorter_blocks"] == {"ap50": [2], "ap30": [2], "f1_late": [5], "ap50_late": [1], "ap30_late": [1]}
-    tables = tables_of(summary)
-    heads = tables["AP50 and AP30 minus that of student:"][0]
-    assert heads == ("method", "ap50, 10 %", "ap30, 10 %", "ap50, 10 %, late", "ap30, 10 %, late")
-    assert tables["F1 minus that of student:"][0] == ("method", "10 %", "10 %, late")
-    assert "recall minus that of student:" not in tables
-    detail = tables["At 10 % calls:"]
-    assert dict(zip(detail[0], detail[3], strict=True))["ap50"] == "100.0 [100.0, 100.0]"
-    assert "frames of a block: ap50 2, ap30 2, f1_late 5, ap50_late 1, ap30_late 1." in stream_table(summary)
+    at, minus = study_tables(summary)
+    assert (at.title, minus.title) == ("At 10 % calls", "Minus student, at 10 % calls")
+    assert minus.columns[:3] == ("method", "f1", "ap50")
+    assert "recall" not in at.columns
 
 
 def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:

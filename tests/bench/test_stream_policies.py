@@ -5,7 +5,7 @@ import pytest
 from stream_study_samples import let_painter_be_the_oracle, make_places, make_root, make_study, study_content
 
 from vidkd.base.errors import DataError
-from vidkd.bench.study import read_cells, run_cells
+from vidkd.bench.study import run_cells
 from vidkd.detection.policies import BARE
 
 FRAMES, CALLS = 37, 3
@@ -38,7 +38,7 @@ def test_every_policy_spends_the_calls_of_the_whole_stream(done) -> None:
         if "policy" in METHODS[key.method]:
             assert [place for place, _, _ in cell["losses"]] == cell["called"], key
         assert cell["failures"] == 0
-    summary = study.summarise(read_cells(study, places), {})
+    summary = study.summarise(places.store(study.name).cells("test"), {})
     assert {summary["methods"][name]["metrics"]["oracle_calls@calls10"]["mean"] for name in BARE} == {CALLS}
 
 
@@ -56,8 +56,8 @@ def test_policies_that_do_not_plan_are_apart_and_none_is_far_behind(done) -> Non
 
 def test_cells_of_one_share_that_spent_unlike_numbers_of_calls_are_not_summarised(done) -> None:
     study, places, _ = done
-    found = read_cells(study, places)
+    found = places.store(study.name).cells("test")
     name = "stride-calls10-s0-both"
     found[name] = {**found[name], "called": found[name]["called"][:-1]}
-    with pytest.raises(DataError, match=r"(?s)unlike numbers of calls.*0/both.*10 %.*3 by fixed, .*2 by stride"):
+    with pytest.raises(DataError, match=r"(?s)different numbers of calls.*0/both.*10 %.*3 by fixed, .*2 by stride"):
         study.summarise(found, {})

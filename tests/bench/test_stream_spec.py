@@ -75,47 +75,29 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
     ("over", "message"),
     [
         ({"sedes": [1]}, "unknown setting 'sedes'.*did you mean *: seeds"),
-        ({"methods": {"fixed": {"polcy": "fixed"}}}, "unknown setting '.*polcy'.*did you mean *: .*policy"),
-        (
-            {"methods": {"student": {}, "fixed": {"policy": "fixd"}}},
-            "unknown key-frame policy 'fixd'.*file of a trained selector.*did you mean *: fixed",
-        ),
-        ({"iou": 0.0}, r"iou lies in \(0, 1\]"),
-        ({"score": 1.5}, r"score in \[0, 1\]"),
+        ({"methods": {"fixed": {"polcy": "fixed"}}}, "unknown setting 'methods.fixed.polcy'.*did you mean *: methods.fixed.policy"),
+        ({"methods": {"student": {}, "fixed": {"policy": "fixd"}}}, "unknown key-frame policy .*trained selector.* 'fixd'.*mean *: fixed"),
+        ({"iou": 0.0}, r"iou must be in \(0, 1\], score in \[0, 1\]"),
         ({"streams": {"a": {**BOTH, "calls_until": 0}}}, "calls_until is a frame from 1 on: 0"),
-        ({"streams": {"a": {"segments": [{"vidoe": "both"}]}}}, "unknown setting '.*vidoe'.*did you mean *: .*video"),
+        ({"streams": {"a": {"segments": [{"vidoe": "both"}]}}}, "unknown setting .*vidoe'.*did you mean *: .*video"),
         ({"update": {"lr": -1.0}}, "lr.* has a wrong value"),
-        ({"update": {"lrr": 1.0}}, "unknown setting 'lrr'.*did you mean *: lr"),
+        ({"update": {"lrr": 1.0}}, "unknown setting 'update.lrr'.*did you mean *: update.lr"),
         ({"update": {"loss": "matched_heads"}}, "needs raw heads"),
-        ({"reference": ["studnet"]}, "unknown method 'studnet'"),
-        ({"reference": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot stand in the name of a metric.*small letters"),
-        ({"seeds": [1, 1]}, "seeds: none is there, or one twice"),
-        ({"seeds": []}, "seeds: none is there, or one twice"),
+        ({"reference": ["studnet"]}, "unknown method in reference 'studnet'"),
+        ({"reference": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot be in the name of a metric.*small letters"),
+        ({"seeds": [1, 1]}, "none is there, or one twice"),
         ({"calls": [1.5]}, "shares of the frames"),
-        ({"block": 0}, "block must be at least 1"),
         ({"streams": {"a": {"segments": []}}}, "needs a segment"),
-        ({"streams": {"a": {**BOTH, "ranges": {"all": [0, 4]}}}}, "'all' cannot name a range"),
-        ({"streams": {"a": {**BOTH, "ranges": {"after": [0, 4]}}}}, "'after' cannot name a range"),
-        ({"streams": {"a": {"segments": [{"video": "both", "name": "after_of_fixed"}]}}}, "'after_of_fixed' cannot name a range"),
-        ({"streams": {"a": {**BOTH, "ranges": {"late": [4, 4]}}}}, "ranges.late is"),
-        ({"streams": {"a": {"segments": [{"video": "both", "frames": [3, 1]}]}}}, "frames of a segment"),
-        ({"streams": {"a": {**BOTH, "truth": {"layout": "motte", "folder": "x"}}}}, "unknown layout of boxes 'motte'"),
-        (
-            {"streams": {"a": {"segments": [{"video": "both", "short_side": 9}], "truth": {"layout": "mot", "folder": "x"}}}},
-            "keeps the size",
-        ),
+        ({"streams": {"a": {**BOTH, "ranges": {"after": [0, 4]}}}}, "ranges cannot have these names: after"),
+        ({"streams": {"a": {"segments": [{"video": "both", "name": "after_of_fixed"}]}}}, "these names: after_of_fixed"),
+        ({"streams": {"a": {**BOTH, "ranges": {"late": [4, 4]}}}}, "ranges is"),
+        ({"streams": {"a": {**BOTH, "truth": {"layout": "motte", "folder": "x"}}}}, "unknown layout of boxes in truth.layout 'motte'"),
+        ({"streams": {"a": {"segments": [{"video": "x", "short_side": 9}], "truth": {"layout": "mot", "folder": "x"}}}}, "keeps the size"),
         ({"tuning": {"streams": ["both"]}}, "every stream is used for tuning"),
-        ({"update": {"certain": 5}}, "certain.* has a wrong value"),
-        ({"update": {"mix_share": -1.0}}, "mix_share.* has a wrong value"),
         ({"methods": {"student": {}, "fixed": {"trials": [{"update.lr": 0.1}]}}}, "no stream is there to judge them"),
-        ({"methods": {"student": {}, "fixed": {"trials": [{}], "tuned_as": "student"}}}, "keep one"),
-        ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method with trials 'nobody'"),
-        ({"methods": {"student": {}, "fixed": {"tuned_as": "student"}}}, "unknown method with trials 'student'"),
+        ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method in methods.fixed.tuned_as 'nobody'"),
         ({"methods": {"student": {}, "fixed": {"wrong": 2.0}}}, "wrong is a share"),
-        (
-            {"methods": {"student": {"kind": "frosty"}}},
-            "'methods.student.kind' has a wrong value.*found *: frosty.*expected *: one of learn",
-        ),
+        ({"methods": {"student": {"kind": "frosty"}}}, "'methods.student.kind' has a wrong value.*found *: frosty.*one of learn"),
     ],
 )
 def test_what_no_study_can_be_is_refused_by_name(tmp_path: Path, over: dict, message: str) -> None:
@@ -126,5 +108,5 @@ def test_what_no_study_can_be_is_refused_by_name(tmp_path: Path, over: dict, mes
 
 def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) -> None:
     methods = {"student": {"kind": "frozen"}, "fixed": {"trials": [{"policy": "random"}]}}
-    with pytest.raises(ConfigError, match=r"a trial sets update.\* and replay.\*, not 'policy'"):
+    with pytest.raises(ConfigError, match="unknown setting 'policy'"):
         make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BARS}))

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from stream_study_samples import (
     FRAMES,
     CountingPainter,
@@ -21,11 +20,11 @@ from stream_study_samples import (
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
+from vidkd.bench.streams.figures import StreamCounts
 from vidkd.bench.streams.methods import AdaptedOffline
-from vidkd.bench.streams.page import tables_of
 from vidkd.bench.streams.run import Course, counts_of
-from vidkd.bench.streams.summary import as_counts, by_method_and_share
-from vidkd.bench.study import CellKey, Places, read_cells, run_cells
+from vidkd.bench.streams.summary import by_method_and_share
+from vidkd.bench.study import CellKey, Places, run_cells
 from vidkd.bench.tuning import chosen_settings, read_chosen, tune
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
@@ -91,23 +90,16 @@ def test_each_method_spends_its_calls(done) -> None:
 def test_the_counts_are_of_every_frame_and_the_oracle_s_boxes(done) -> None:
     _, _, cells, _ = done
     for cell in cells.values():
-        counts = as_counts(cell)
-        assert len(counts.right) == FRAMES
-        np.testing.assert_array_equal(counts.right + counts.missed, 2)  # both shapes are in every frame
+        right, _, missed = StreamCounts.of(cell).counts_FN.T
+        assert len(right) == FRAMES
+        np.testing.assert_array_equal(right + missed, 2)  # both shapes are in every frame
 
 
 def test_carried_boxes_are_scored_before_the_answer_and_follow_the_shapes(done) -> None:
     _, _, cells, _ = done
     flow = next(cell for key, cell in cells.items() if key.method == "flow")
-    assert as_counts(flow).right[0] == 0
-    assert as_counts(flow).f1 > 0.5
-
-
-def test_the_oracle_agrees_with_itself_and_finds_every_shape(done) -> None:
-    _, _, cells, _ = done
-    oracle = next(cell for key, cell in cells.items() if key.method == "oracle")
-    assert as_counts(oracle).f1 == 1.0
-    np.testing.assert_array_equal(as_counts(oracle).right, 2)
+    assert flow["counts"]["right"][0] == 0
+    assert StreamCounts.of(flow).value > 0.5
 
 
 def test_boxes_of_classes_that_the_oracle_does_not_know_are_neither_right_nor_wrong(done) -> None:
@@ -127,11 +119,11 @@ def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) ->
     _, _, cells, _ = done
     losses = {(key.method, key.seed): cell["losses"] for key, cell in cells.items()}
     frozen, fixed, wrong = (
-        as_counts(next(cell for key, cell in cells.items() if key.method == name)) for name in ("student", "fixed", "wrong")
+        next(cell["counts"]["right"] for key, cell in cells.items() if key.method == name) for name in ("student", "fixed", "wrong")
     )
-    assert fixed.right.sum() > frozen.right.sum()
-    np.testing.assert_array_equal(fixed.right[0], frozen.right[0])  # scored before the first answer
-    assert (fixed.right != wrong.right).any()
+    assert sum(fixed) > sum(frozen)
+    assert fixed[0] == frozen[0], "scored before the first answer"
+    assert fixed != wrong
     assert losses["fixed", 0] != losses["wrong", 0]
     assert losses["fixed", 0][0] == losses["fixed", 1][0]  # the first update replays nothing, so no seed is in it
 
@@ -199,22 +191,14 @@ def test_what_an_oracle_brings_along_unnamed_is_a_file_of_its_cells(root, tmp_pa
     assert named.inputs(key, places) == study.inputs(key, places)
 
 
-def test_a_cell_leaves_the_threads_of_its_process_as_they_were(done, root, tmp_path) -> None:
-    _, places, _, _ = done
-    study, before = make_study(tmp_path, study_content(threads=3)), torch.get_num_threads()
-    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
-    run_one(study, CellKey("student", -1, 0, "both", 0.0), elsewhere)
-    assert torch.get_num_threads() == before != 3
-
-
 def test_the_summary_follows_from_the_cells(done) -> None:
     study, places, cells, _ = done
-    summary = study.summarise(read_cells(study, places), {})
+    summary = study.summarise(places.store(study.name).cells("test"), {})
     fixed = summary["methods"]["fixed"]["metrics"]
     assert fixed["f1@calls10"]["values"] == {
-        f"{seed}/both": as_counts(cells[CellKey("fixed", -1, seed, "both", 0.1)]).f1 for seed in (0, 1)
+        f"{seed}/both": StreamCounts.of(cells[CellKey("fixed", -1, seed, "both", 0.1)]).value for seed in (0, 1)
     }
-    late = as_counts(cells[CellKey("fixed", -1, 0, "both", 0.1)]).between(20, 40).f1
+    late = StreamCounts.of(cells[CellKey("fixed", -1, 0, "both", 0.1)]).between(20, 40).value
     assert fixed["f1_late@calls10"]["values"]["0/both"] == late
     assert fixed["oracle_calls@calls10"]["mean"] == 4
     student = summary["methods"]["student"]["metrics"]["f1@calls10"]
@@ -227,34 +211,21 @@ def test_the_summary_follows_from_the_cells(done) -> None:
 
 def test_seconds_count_a_cell_once_that_stands_for_every_seed(done) -> None:
     study, places, cells, _ = done
-    summary = study.summarise(read_cells(study, places), {})
+    summary = study.summarise(places.store(study.name).cells("test"), {})
     assert summary["seconds"] == pytest.approx(sum(cell["seconds"]["whole"] for cell in cells.values()), abs=0.06)
     assert len(summary["methods"]["student"]["metrics"]["f1@calls10"]["values"]) == 2
 
 
 def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:
     study, places, _, _ = done
-    found = by_method_and_share(study, read_cells(study, places))
-    methods = study.summarise(read_cells(study, places), {})["methods"]
+    found = by_method_and_share(study, places.store(study.name).cells("test"))
+    methods = study.summarise(places.store(study.name).cells("test"), {})["methods"]
     frozen = {cell["seed"]: cell for cell in found["student", 0.0]}
     for cell in found["fixed", 0.1]:
         first, name = max(cell["kept"]) + 1, f"{cell['seed']}/both"
         for metric, whose in (("f1_after", cell), ("f1_after_of_student", frozen[cell["seed"]])):
-            assert methods["fixed"]["metrics"][f"{metric}@calls10"]["values"][name] == as_counts(whose).between(first, FRAMES).f1
+            assert methods["fixed"]["metrics"][f"{metric}@calls10"]["values"][name] == StreamCounts.of(whose).between(first, FRAMES).value
     assert not [metric for metric in methods["tracked"]["metrics"] if "after_of" in metric], "it learns nothing"
-
-
-def test_the_tables_show_it(done) -> None:
-    study, places, _, _ = done
-    summary = study.summarise(read_cells(study, places), {})
-    tables = list(tables_of(summary).values())
-    assert tables[0][0] == ("method", "10 %")
-    assert [row[0] for row in tables[0][1:]] == list(METHODS)
-    assert tables[1][0] == ("method", "10 %", "10 %, late")
-    row = next(row for row in tables[1] if row[0] == "fixed")
-    pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("fixed", "f1_late@calls10"))
-    assert row[2].startswith(f"{100 * pair['difference']:+.1f} [")
-    assert dict(zip(tables[2][0], tables[2][2], strict=True))["oracle_calls"] == "4"
 
 
 def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
@@ -281,26 +252,6 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     assert "did you mean" in capsys.readouterr().err
 
 
-def test_quality_is_drawn_against_calls(root, tmp_path) -> None:
-    study = make_study(tmp_path, study_content(calls=[0.1, 0.3]))
-    places = make_places(root, tmp_path)
-    assert (
-        main(
-            [
-                "study",
-                str(study.path),
-                "--data.root",
-                str(root),
-                "--out",
-                str(places.results),
-                *("--runs", str(places.runs), "--cache", str(places.cache)),
-            ]
-        )
-        == 0
-    )
-    assert "f1 by calls" in (places.results / "report.html").read_text()
-
-
 def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root, tmp_path) -> None:
     methods = {
         "student": {"kind": "frozen"},
@@ -310,7 +261,7 @@ def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root
     streams = {"bars": {"segments": [{"video": "bars"}]}, "both": {"segments": [{"video": "gone"}]}}
     content = study_content(methods=methods, streams=streams, tuning={"streams": ["bars"], "seeds": [7], "calls": 0.1})
     study, places = make_study(tmp_path, content), make_places(root, tmp_path)
-    with pytest.raises(ConfigError, match=r"(?s)chosen.json is missing.*--phase tune"):
+    with pytest.raises(ConfigError, match=r"(?s)has no choice of settings.*--phase tune"):
         read_chosen(study, places)
     chosen = tune(study, places, 1)["methods"]["fixed"]
     means = [trial["mean"] for trial in chosen["trials"]]
@@ -318,10 +269,10 @@ def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root
     assert chosen_settings(read_chosen(study, places)) == {"fixed": {"all": chosen["folds"]["all"]["settings"]}}
     with pytest.raises(DataError, match=r"update.clip_norm: 10.0 then, 1.0 now"):
         tune(make_study(tmp_path, {**content, "update": {**content["update"], "clip_norm": 1.0}}), places, 1)
-    with pytest.raises(ConfigError, match=r"(?s)methods.fixed.*chosen for.*the study has.*--phase tune"):
+    with pytest.raises(ConfigError, match=r"(?s)chosen for.*not .*--phase tune"):
         read_chosen(make_study(tmp_path, {**content, "tuning": {**content["tuning"], "seeds": [8]}}), places)
     methods["fixed"]["trials"][0] = {"update.steps": 1}
-    with pytest.raises(ConfigError, match=r"among other trials than it has now"):
+    with pytest.raises(ConfigError, match=r"chosen among other trials: fixed"):
         read_chosen(make_study(tmp_path, content), places)
 
 
@@ -331,7 +282,7 @@ def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tm
     (root / "selector_both.pt").write_bytes(b"no selector")
     with pytest.raises(DataError, match=r"(?s)2 cells failed.*lstm-calls10-s0-both: CheckpointError"):
         list(run_cells(study, "test", study.test_waves(), places, {}, 1))
-    assert list(read_cells(study, places)) == ["student-s0-both"]
+    assert list(places.store(study.name).cells("test")) == ["student-s0-both"]
     words = [
         "study",
         str(study.path),
@@ -361,7 +312,7 @@ def test_a_cell_whose_oracle_failed_is_not_kept(done, root, tmp_path, monkeypatc
     told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} .*RuntimeError: out of memory"
     with pytest.raises(DataError, match=told):
         list(run_cells(study, "test", [[key]], elsewhere, {}, 1))
-    assert read_cells(study, elsewhere) == {}
+    assert elsewhere.store(study.name).cells("test") == {}
 
 
 def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, tmp_path, monkeypatch) -> None:

@@ -9,12 +9,13 @@ import pytest
 from study_samples import make_study, study_content, write_study
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import read_json, write_json
+from vidkd.base.files import write_json
 from vidkd.bench import tuning
 from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.reading import chosen_of
 from vidkd.bench.study import CellKey, Places
+from vidkd.bench.summary import build_summary, read_summary
 from vidkd.bench.tuning import chosen_settings, tune
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ def waves(monkeypatch: pytest.MonkeyPatch) -> Waves:
 def test_each_fold_has_the_trial_that_is_best_on_it(tmp_path: Path, waves: Waves) -> None:
     study, places = study_of(tmp_path), places_in(tmp_path)
     content = tune(study, places, 2)
-    assert read_json(places.results / "chosen.json") == content == chosen_of(study, places)
+    assert read_summary(places.results / "summary.json")["chosen"] == content == chosen_of(study, places)
     trials = {name: {fold: choice["trial"] for fold, choice in method["folds"].items()} for name, method in content["methods"].items()}
     assert trials["flow"] == {"a": 0, "b": 1}, "0.9 against 0.7 on one, 0.5 against 0.8 on the other"
     assert trials["rgb"] == {"a": 2, "b": 1}
@@ -157,21 +158,12 @@ def test_trials_are_chosen_at_the_fractions_that_the_study_shows(tmp_path: Path,
     assert content["methods"]["flow"]["trials"][0]["mean"] == 0.25
 
 
-def test_without_candidates_there_is_no_claim(tmp_path: Path, waves: Waves) -> None:
-    assert tune(study_of(tmp_path, {"rgb": METHODS["rgb"]}), places_in(tmp_path), 2)["claims"] == {}
-
-
 def test_nothing_is_tested_before_tuning(tmp_path: Path) -> None:
     study, places = study_of(tmp_path), places_in(tmp_path)
     with pytest.raises(ConfigError) as raised:
         chosen_of(study, places)
-    assert raised.value.what.startswith(f"{places.results / 'chosen.json'} is missing")
+    assert raised.value.what.startswith(f"{places.results / 'summary.json'} has no choice of settings")
     assert raised.value.lines["fix"] == f"vidkd study {study.path} --phase tune"
-
-
-def test_a_study_without_trials_needs_no_choice(tmp_path: Path) -> None:
-    content = chosen_of(make_study(tmp_path), places_in(tmp_path))
-    assert (chosen_settings(content), content["claims"]) == ({}, {})
 
 
 def origin(folder: Path) -> None:
@@ -186,7 +178,8 @@ def choose(folder: Path, votes: Mapping[str, int], means: Sequence[float], claim
     trials = [{"settings": {"model.dropout": n / 10}, "mean": mean, "nll": 0.1} for n, mean in enumerate(means)]
     folds = {fold: {"trial": n, "settings": trials[n]["settings"], "mean": 0.5, "nll": 0.1} for fold, n in votes.items()}
     methods = {name: {"folds": folds, "trials": trials} for name in ("attention", "rgb", "elsewhere")}
-    write_json(folder / "results" / "first" / "chosen.json", {"methods": methods, "claims": claims, **TUNING})
+    chosen = {"methods": methods, "claims": claims, **TUNING}
+    write_json(folder / "results" / "first" / "summary.json", {**build_summary("first", {}, {}, {}, [], 0), "chosen": chosen})
 
 
 def test_settings_chosen_by_another_study(tmp_path: Path) -> None:
@@ -235,13 +228,13 @@ def test_a_choice_among_other_trials_is_not_tested(tmp_path: Path, waves: Waves,
     places = places_in(tmp_path, "small")
     tune(study_of(tmp_path), places, 2)
     study = study_of(tmp_path, methods)
-    with pytest.raises(ConfigError, match=f"chosen.json is not the choice of this study: methods.{named}\n") as raised:
+    with pytest.raises(ConfigError, match=f"holds the choice of another study\n.*other trials: {named}\n") as raised:
         chosen_of(study, places)
     assert raised.value.lines["fix"] == f"vidkd study {study.path} --phase tune"
     (tmp_path / "small.yaml").rename(tmp_path / "origin.yaml")
     other = make_study(tmp_path, study="other", chosen_from="small")
     (tmp_path / "origin.yaml").rename(tmp_path / "small.yaml")
-    with pytest.raises(ConfigError, match=f"methods.{named}\n"):
+    with pytest.raises(ConfigError, match=f"other trials: {named}\n"):
         chosen_of(other, places_in(tmp_path, "other"))
 
 
@@ -249,5 +242,5 @@ def test_a_choice_for_other_folds_is_not_tested(tmp_path: Path, waves: Waves) ->
     places = places_in(tmp_path)
     tune(study_of(tmp_path), places, 2)
     more = make_study(tmp_path, methods=METHODS, folds=["a", "b", "c"])
-    with pytest.raises(ConfigError, match=r"methods.flow\n +problem : chosen for .*, the study has .*c"):
+    with pytest.raises(ConfigError, match=r"chosen for .*, not .*c"):
         chosen_of(more, places)

@@ -119,7 +119,7 @@ def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path
     found = read_json(teacher / "evaluation.json")
     with (teacher / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    cell = Cell(seed=0, fold="all", correct=[float(row["correct"]) for row in rows], group=[row["group"] for row in rows])
+    cell = Cell(seed=0, place="all", correct=[float(row["correct"]) for row in rows], group=[row["group"] for row in rows])
     low, high = bootstrap_ci([cell], over=("groups",)).ci95 or (-1, -1)
     assert f"top1 {found['metrics']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}), 6 clips of 'test'" in card
     assert "| Data | tiny, split 1 |" in card

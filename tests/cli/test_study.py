@@ -1,7 +1,6 @@
 """vidkd study from the command line: a whole study on the tiny data set, given twice, changed, cut short, tuned, by two workers."""
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 from vidkd.base.errors import VideoError
 from vidkd.base.files import read_json
 from vidkd.bench import clip_study
-from vidkd.bench.store import Store, write_cells
+from vidkd.bench.store import Store
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
 from vidkd.engine.fit import fit
@@ -123,18 +122,6 @@ def test_the_run_of_a_cell_gets_its_own_page_from_evaluate(
     assert (capsys.readouterr().out, cells_in(tmp_path / "out")) == (first, before)
 
 
-def test_a_changed_setting_is_refused(
-    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = write(seeds=[0], methods={"flow": METHODS["flow"]})
-    assert compare(study) == 0
-    before = cells_in(tmp_path / "out")
-    assert compare(study, "--optim.weight_decay", "0.5") == 2
-    error = capsys.readouterr().err
-    assert "cell flow-s0-1 was made with other settings or data\n  differs : optim.weight_decay: 0.05 then, 0.5 now\n" in error
-    assert (len(trained), cells_in(tmp_path / "out")) == (1, before)
-
-
 def test_only_some_methods_and_seeds(
     write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,9 +129,9 @@ def test_only_some_methods_and_seeds(
     assert compare(study, "--methods", "attention", "--seeds", "1") == 0
     assert trained == ["flow-s1-1", "attention-s1-1"], "and the teacher"
     for words, message in (
-        (["--methods", "atention"], "unknown method 'atention'\n  where        : .*\n  did you mean : attention"),
-        (["--seeds", "0,7"], "unknown seed '7'"),
-        (["--seeds", "x"], "unknown seed 'x'"),
+        (["--methods", "atention"], "unknown method in .*'atention'\n  did you mean : attention"),
+        (["--seeds", "0,7"], "unknown seed in .* '7'"),
+        (["--seeds", "x"], "unknown seed in .* 'x'"),
         (["--train.seed", "3"], "'--train.seed' is decided by the study"),
         (["--train.sed", "3"], "unknown setting '--train.sed'\n  did you mean : --train.seed"),
     ):
@@ -191,22 +178,12 @@ def test_a_failed_cell_stops_neither_the_others_nor_the_summary(
     assert compare(study) == 2
     told = capsys.readouterr()
     assert trained == ["flow-s1-1", "attention-s1-1"]
-    for line in ("1 cells failed", "first            : flow-s0-1: VideoError: cannot decode it", "waiting for them : attention-s0-1"):
+    for line in ("2 cells failed", "first  : flow-s0-1: VideoError: cannot decode it", "others : attention-s0-1: needs flow-s0-1"):
         assert line in told.err
     methods = read_summary(tmp_path / "out" / "summary.json")["methods"]
     assert {name: list(method["metrics"]["top1"]["values"]) for name, method in methods.items()} == {"flow": ["1/1"], "attention": ["1/1"]}
     assert compare(study, "--methods", "flow", "--seeds", "0", out="none") == 2
     assert "no report : no finished cell" in " ".join(capsys.readouterr().err.split())
-
-
-def test_a_wrong_setting_costs_no_training(write: Write, compare: Compare, trained: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    methods = {**METHODS, "kd": {"teacher": "flow", "settings": {"task": "logits_kd", "method.temprature": 2}}}
-    assert compare(write(methods=methods)) == 2
-    error = capsys.readouterr().err
-    assert "unknown setting 'method.temprature'" in error
-    assert "did you mean : method.temperature" in error
-    assert "methods.kd" in error
-    assert trained == []
 
 
 TUNED = {
@@ -221,12 +198,12 @@ def test_tuning_then_the_test(
 ) -> None:
     study = write(methods=TUNED, seeds=[0], tuning={"seeds": [100], "validation_fraction": 0.5})
     assert compare(study, "--phase", "test") == 2
-    assert "settings are chosen from trials first" in capsys.readouterr().err
+    assert "has no choice of settings" in capsys.readouterr().err
     assert trained == []
 
     assert compare(study, "--phase", "tune") == 0
     assert trained == ["flow-t0-s100-1", "flow-t1-s100-1", "attention-t0-s100-1"]
-    chosen = read_json(tmp_path / "out" / "chosen.json")
+    chosen = read_summary(tmp_path / "out" / "summary.json")["chosen"]
     tuned = [cells_in(tmp_path / "out", "tune")[f"flow-t{trial}-s100-1"] for trial in (0, 1)]
     assert [cell["subset"] for cell in tuned] == ["val", "val"]
     assert "predictions" not in tuned[0], "their scores are enough"
@@ -243,7 +220,7 @@ def test_tuning_then_the_test(
     assert cells_of["flow"]["settings"]["optim.lr"] == TUNED["flow"]["trials"][best]["optim.lr"]
     assert [cells_of[name]["settings"]["method.weight"] for name in ("attention", "control")] == [1.5, 1.5]
     assert all(cell["settings"]["data.validation_fraction"] == 0 for cell in cells_of.values())
-    assert "distilled *" in capsys.readouterr().out
+    assert "claim: distilled" in capsys.readouterr().out
 
 
 def test_the_report_needs_neither_videos_nor_training(
@@ -299,18 +276,6 @@ def test_the_report_has_no_examples_of_runs_without_checkpoints(
     assert "examples.png" in capsys.readouterr().out
 
 
-def test_the_report_has_no_examples_of_a_run_that_was_not_judged_yet(
-    write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = write(seeds=[0])
-    assert compare(study) == 0
-    write_cells(tmp_path / "out" / "cells.parquet", [cells_in(tmp_path / "out")["flow-s0-1"]])
-    capsys.readouterr()
-    assert compare(study, "--phase", "report") == 0
-    assert "examples.png" not in capsys.readouterr().out
-    assert list(read_summary(tmp_path / "out" / "summary.json")["methods"]) == ["flow"]
-
-
 def without_clocks(folder: Path) -> list[dict[str, Any]]:
     """The cells' content but for times and threads."""
     contents = [cell for _, cell in sorted(cells_in(folder).items())]
@@ -345,18 +310,3 @@ def test_a_cell_that_fails_in_a_worker_is_named(write: Write, compare: Compare, 
     assert "1 cells failed" in error
     assert "flow-s0-1: ConfigError: another run has the name flow-s0-1" in error
     assert list(cells_in(tmp_path / "out")) == ["flow-s1-1"]
-
-
-def test_a_teacher_whose_run_is_gone_is_trained_again(write: Write, compare: Compare, trained: list[str], tmp_path: Path) -> None:
-    """On another machine the cells are there and the checkpoints are not: students get the same teacher, and its cell stays."""
-    study = write(seeds=[0])
-    assert compare(study) == 0
-    before = cells_in(tmp_path / "out")
-    write_cells(tmp_path / "out" / "cells.parquet", [before["flow-s0-1"]])
-    shutil.rmtree(tmp_path / "runs-out")
-    trained.clear()
-    assert compare(study) == 0
-    assert trained == ["flow-s0-1", "attention-s0-1"]
-    after = cells_in(tmp_path / "out")
-    assert after["flow-s0-1"] == before["flow-s0-1"]
-    assert after["attention-s0-1"]["predictions"] == before["attention-s0-1"]["predictions"]

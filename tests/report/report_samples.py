@@ -20,7 +20,7 @@ def cells_of(accuracy: float, noise: int, *, seeds: int = 5, folds: int = 3, gro
     rng = np.random.default_rng(noise)
     names = np.repeat([f"g{group:02d}" for group in range(groups)], clips)
     return [
-        Cell(seed=seed, fold=str(fold), correct=rng.random(len(names)) < accuracy, group=names)
+        Cell(seed=seed, place=str(fold), correct=rng.random(len(names)) < accuracy, group=names)
         for fold in range(folds)
         for seed in range(seeds)
     ]
@@ -119,7 +119,7 @@ def observed_study(names: tuple[str, ...], percents: tuple[int, ...] = (10, 20, 
             scores["top1@obs20-50"] = np.mean([found for percent, found in right.items() if 20 <= percent <= 50], axis=0)
             for metric in ("top1", "top1_area", "top1@obs20-50", *scores):
                 if len(metrics.get(metric, [])) <= seed:
-                    metrics.setdefault(metric, []).append(Cell(seed=seed, fold="1", correct=scores[metric], group=groups))
+                    metrics.setdefault(metric, []).append(Cell(seed=seed, place="1", correct=scores[metric], group=groups))
         cells[name] = metrics
     methods = {
         name: Method(

@@ -1,6 +1,7 @@
 """The page: escaped, loads nothing, and as a browser shows it, by day, by night and on a phone."""
 
 import base64
+import dataclasses
 import html
 import json
 import re
@@ -32,11 +33,11 @@ VOID = {"meta", "link", "img", "br", "hr", "path", "use"}
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    summary, cells = make_study(seeds=3, folds=2)
+    summary, _ = make_study(seeds=3, folds=2)
     run = run_report(make_run(folder / "runs" / "demo"), strips=[make_strip(), make_strip(predicted=NASTY)])
-    study = study_report(summary, cells=cells, command=f"vidkd study --name {'long-' * 60}", strips=[make_strip()])
+    study = dataclasses.replace(study_report(summary, command=f"vidkd study --name {'long-' * 60}"), strips=(make_strip(),))
     early = run_report(make_observed_run(folder / "runs" / "early", FRACTIONS), strips=[make_observed_strip()])
-    shares = study_report(observed_study(METHODS), strips=[make_strip()])
+    shares = dataclasses.replace(study_report(observed_study(METHODS)), strips=(make_strip(),))
     reports = {"run": run, "study": study, "early": early, "shares": shares}
     return {name: render_report(folder / f"{name}.html", report) for name, report in reports.items()}
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.settings import as_dict, merge, with_places_of
-from vidkd.bench.study import CellKey, Chosen, Phase
+from vidkd.base.errors import ConfigError
+from vidkd.base.settings import as_dict, with_places_of
+from vidkd.base.yaml_files import merge
+from vidkd.bench.study import BaseMethodSpec, BaseStudySpec, BaseTuningSpec, CellKey, Chosen, Phase, check_known
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.compress.config import RepairConfig
 from vidkd.compress.recipe import parse_steps, repaired_settings
@@ -31,7 +32,7 @@ DECIDED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodSpec:
+class MethodSpec(BaseMethodSpec):
     """One method of a study.
 
     Args:
@@ -39,12 +40,9 @@ class MethodSpec:
         teacher: method whose run of the same seed and fold is the teacher.
         compresses: method whose run of the same seed and fold is made smaller by `steps`, in place of a training; `settings` and trials are
             then those of the repairs, over the settings of that run.
-        steps: what is done to it, as in a recipe of `vidkd compress`; none judges it as it is.
+        steps: what is done to it, as in a recipe of `vidkd compress`; without steps it is judged unchanged.
         trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
-        tuned_as: method whose chosen trial is used, in place of own trials (controls).
-        claim: a candidate for the claim; the candidate that is best on the validation groups of all folds makes it.
-        label: name in tables; by default the method's own.
-        shown_as: name under which it stands in the summary; entries of one name differ in their condition.
+        shown_as: name under which it is in the summary; entries of one name differ in their condition.
         condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
     """
 
@@ -52,10 +50,6 @@ class MethodSpec:
     teacher: str | None = None
     compresses: str | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    tuned_as: str | None = None
-    claim: bool = False
-    label: str | None = None
     shown_as: str | None = None
     condition: str | None = None
 
@@ -72,43 +66,35 @@ class MethodSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningSpec:
+class TuningSpec(BaseTuningSpec):
     """How trials are judged.
 
     Args:
-        seeds: seeds of the tuning runs, unlike those of the study.
         validation_fraction: share of the training groups that judges, and is not trained on.
     """
 
-    seeds: list[int] = field(default_factory=lambda: [100])
     validation_fraction: float = 0.34
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySpec:
-    """A study.
+class StudySpec(BaseStudySpec):
+    """A study of classifiers.
 
     Args:
-        study: name; its cells are written to results/<study>.
         base: run configuration that all methods start from, relative to the study's file.
         settings: settings over `base` for all methods.
-        seeds: seeds of the study.
         folds: names of splits.
         subset: what the methods are judged on in the end.
         reference: method that all others are compared with.
         methods: the methods, by name.
         shortlist: methods that are tested, with the teachers that they need, where not all are; chosen by what trials showed.
-        tuning: how trials are judged.
         chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
             the trial that was chosen there on most folds, for all folds here.
-        measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
+        measures: further measures of every cell: `pointing` judges attention maps by boxes or moving foreground.
         fractions_shown: observed fractions at which methods of early recognition are compared, and in the mean over them (`top1@obs20-50`);
             by default every one that they are judged at.
-        title: heading of tables and of the report.
-        text: what the study asks and how, for its page.
     """
 
-    study: str
     base: str
     settings: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
@@ -121,58 +107,53 @@ class StudySpec:
     chosen_from: str | None = None
     measures: list[Literal["pointing"]] = field(default_factory=list)
     fractions_shown: list[float] = field(default_factory=list)
-    title: str | None = None
-    text: str = ""
 
     def __post_init__(self) -> None:
-        for name in self.methods:
-            self._check_method(name)
+        self.check()
+        for name, method in self.methods.items():
+            for key in ("teacher", "compresses"):
+                if (other := getattr(method, key)) is not None:
+                    check_known(other, self.methods, "method", f"methods.{name}.{key}")
+            if method.source is not None and self.methods[method.source].compresses is not None:
+                raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one", hint="all steps in one method")
+            if method.condition is not None and not fits_in_metric(method.condition):
+                raise ConfigError(f"methods.{name}.condition cannot be in the name of a metric: '{method.condition}'", hint=METRIC_LETTERS)
         for name in self.shortlist:
-            if name not in self.methods:
-                raise unknown_name("method in shortlist", name, self.methods)
+            check_known(name, self.methods, "method", "shortlist")
         shown = [(self.shown_name(name), method.condition) for name, method in self.methods.items()]
-        if self.methods and self.reference not in dict(shown):
-            raise unknown_name("reference", self.reference, dict(shown))
-        for key, values in (("seeds", self.seeds), ("folds", self.folds), ("shown_as and condition", shown)):
-            twice = [value for number, value in enumerate(values) if value in values[:number]]
-            if twice:
-                raise ConfigError(f"{key}: {twice[0]} is there twice")
-        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):
-            raise ConfigError(
-                f"tuning.seeds: {both[0]} is a seed of the study too",
-                hint="seeds of its own, or settings are chosen by the luck of the test",
-            )
+        check_known(self.reference, dict(shown), "reference", "reference")
+        if len(set(self.folds)) < len(self.folds) or len(set(shown)) < len(shown):
+            raise ConfigError("a fold, or a method's shown_as and condition, is there twice")
         fractions = self.fractions_shown
         if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
             raise ConfigError("fractions_shown must rise, each in (0, 1]", found=", ".join(f"{fraction:g}" for fraction in fractions))
-
-    def _check_method(self, name: str) -> None:
-        """Raise ConfigError for a method that names others which are not there, or what cannot stand together."""
-        method = self.methods[name]
-        for key in ("teacher", "compresses", "tuned_as"):
-            other = getattr(method, key)
-            if other is not None and other not in self.methods:
-                raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
-        if method.source is not None and self.methods[method.source].compresses is not None:
-            raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method")
-        if method.condition is not None and not fits_in_metric(method.condition):
-            raise ConfigError(f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", hint=METRIC_LETTERS)
-        if method.trials and method.tuned_as:
-            raise ConfigError(f"methods.{name} has both trials and tuned_as", hint="keep one")
+        self.waves()
 
     def shown_name(self, name: str) -> str:
         """Name of an entry of `methods` in the summary."""
         return self.methods[name].shown_as or name
 
-    @property
-    def tuned(self) -> bool:
-        """Whether any method has trials."""
-        return any(method.trials for method in self.methods.values())
+    def with_sources(self, names: Sequence[str]) -> list[str]:
+        """Methods with those that they need (teachers, what they compress), and those that these need, in the order of the study."""
+        wanted: set[str] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            source = self.methods[name].source
+            left += [source] if source is not None and source not in wanted else []
+            wanted.add(name)
+        return [name for name in self.methods if name in wanted]
 
-    @property
-    def tested(self) -> list[str]:
-        """Methods with cells of the test phase, in the study's order."""
-        return with_teachers(self, self.shortlist) if self.shortlist else list(self.methods)
+    def waves(self) -> list[list[str]]:
+        """Methods in the order in which they can be trained: each after that which it needs. Raises ConfigError for a circle."""
+        left, order = dict(self.methods), []
+        while left:
+            ready = [name for name, method in left.items() if method.source is None or method.source not in left]
+            if not ready:
+                raise ConfigError(f"methods need each other in a circle: {', '.join(left)}")
+            order.append(ready)
+            left = {name: method for name, method in left.items() if name not in ready}
+        return order
 
 
 def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> RunConfig:
@@ -190,18 +171,15 @@ def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen,
     settings |= {"teacher": teacher and "of the cell", "teacher_settings": None}
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
-    if study.overrides:  # these may be of what a cell sets too, and stand above it
-        mine = {"data.split": cell.place, "train.seed": cell.seed, "name": str(cell), "runs": str(folder), "teacher": teacher}
-        return load_config(study.base, settings=merge(settings, mine), overrides=study.overrides)
-    like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True))
+    like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True), study.overrides)
     data, train = dataclasses.replace(like.data, split=cell.place), dataclasses.replace(like.train, seed=cell.seed)
     return with_places_of(like, dataclasses.replace(like, data=data, train=train, name=str(cell), runs=str(folder), teacher=teacher))
 
 
 @functools.lru_cache(maxsize=256)
-def _config_of_cells(base: Path, changed_ns: int, settings: str) -> RunConfig:  # noqa: ARG001  # another content is another call
+def _config_of_cells(base: Path, changed_ns: int, settings: str, overrides: tuple[str, ...]) -> RunConfig:  # noqa: ARG001  # another content is another call
     """The configuration that the cells of a method share; typing one takes a tenth of a second, and a page of results asks for hundreds."""
-    return load_config(base, settings=json.loads(settings))
+    return load_config(base, settings=json.loads(settings), overrides=overrides)
 
 
 def settings_of_trial(study: "ClipStudy", cell: CellKey, chosen: Chosen) -> Mapping[str, Any]:
@@ -256,29 +234,3 @@ def _check_steps(study: "ClipStudy", cell: CellKey, config: RunConfig, chosen: C
     for step in parse_steps(method.steps, f"{study.path}: methods.{cell.method}") if method.steps else ():
         if isinstance(step.settings, RepairConfig):
             load_config(settings=repaired_settings(repairs, step.settings.settings, original="runs/original"))
-
-
-def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:
-    """Methods with those that they need first (teachers, what they compress), and those that these need, in the order of the study."""
-    wanted: set[str] = set()
-    left = list(names)
-    while left:
-        name = left.pop()
-        source = spec.methods[name].source
-        if source is not None and source not in wanted:
-            left.append(source)
-        wanted.add(name)
-    return [name for name in spec.methods if name in wanted]
-
-
-def waves(spec: StudySpec) -> list[list[str]]:
-    """Methods in the order in which they can be trained: each after that which it needs. Raises ConfigError for a circle."""
-    left, order = dict(spec.methods), []
-    while left:
-        ready = [name for name, method in left.items() if method.source is None or method.source not in left]
-        if not ready:
-            raise ConfigError(f"methods need each other in a circle: {', '.join(left)}")
-        order.append(ready)
-        for name in ready:
-            del left[name]
-    return order

@@ -10,27 +10,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vidkd.base.errors import ConfigError, VidkdError
-from vidkd.base.settings import as_dict, merge
-from vidkd.base.walk import map_files
-from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell, waves, with_teachers
+from vidkd.base.errors import ConfigError
+from vidkd.base.settings import as_dict, load_settings
+from vidkd.base.yaml_files import merge
+from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.observed import ACCURACY, clip_scores, mean_name, percents_of
-from vidkd.bench.streams.typed import read_spec
 from vidkd.bench.study import CellKey, Chosen, Phase, Places, Study
 from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import run_recipe
-from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.checkpoint import is_finished
-from vidkd.engine.clips import Clips, read_clips_of_run
+from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
 from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
-from vidkd.engine.loop import InterruptedRunError
-from vidkd.engine.run_folder import RunFolder, flatten, settings_that_count
+from vidkd.engine.run_folder import flatten, settings_that_count
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
 
@@ -52,29 +49,9 @@ class ClipStudy(Study):
         return (self.path.parent / self.spec.base).resolve()
 
     @property
-    def name(self) -> str:
-        """As `Study`."""
-        return self.spec.study
-
-    @property
-    def methods(self) -> Mapping[str, Any]:
-        """As `Study`."""
-        return self.spec.methods
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        """As `Study`."""
-        return self.spec.seeds
-
-    @property
     def choices(self) -> Mapping[str, Sequence[str]]:
         """Each fold chooses by its own cells."""
         return {fold: [fold] for fold in self.spec.folds}
-
-    @property
-    def tuning_seeds(self) -> Sequence[int]:
-        """As `Study`."""
-        return self.spec.tuning.seeds
 
     @property
     def metric(self) -> str:
@@ -83,17 +60,22 @@ class ClipStudy(Study):
 
     def trial_waves(self) -> list[list[CellKey]]:
         """As `Study`; of teachers without trials one cell for each seed and fold."""
-        needed = with_teachers(self.spec, [name for name, method in self.spec.methods.items() if method.trials])
-        return [[key for name in wave if name in needed for key in self._trials(name)] for wave in waves(self.spec)]
-
-    def _trials(self, name: str) -> list[CellKey]:
-        numbers = range(len(self.spec.methods[name].trials)) if self.spec.methods[name].trials else [-1]
-        return [CellKey(name, number, seed, fold) for number in numbers for seed in self.tuning_seeds for fold in self.spec.folds]
+        needed = self.spec.with_sources([name for name, method in self.spec.methods.items() if method.trials])
+        return [
+            [
+                CellKey(name, number, seed, fold)
+                for name in wave
+                if name in needed
+                for number in (range(len(self.spec.methods[name].trials)) if self.spec.methods[name].trials else [-1])
+                for seed in self.spec.tuning.seeds
+                for fold in self.spec.folds
+            ]
+            for wave in self.spec.waves()
+        ]
 
     def test_waves(self, methods: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> list[list[CellKey]]:
         """As `Study`; by default the shortlist. Teachers are always among them."""
-        wanted = self.spec.tested if methods is None else with_teachers(self.spec, methods)
-        seeds = self.spec.seeds if seeds is None else seeds
+        wanted = self.spec.with_sources(methods or self.spec.shortlist or list(self.spec.methods))
         return [
             [
                 CellKey(name, -1, seed, fold)
@@ -102,12 +84,20 @@ class ClipStudy(Study):
                 for name in wave
                 if name in wanted
             ]
-            for wave in waves(self.spec)
+            for wave in self.spec.waves()
         ]
 
-    def source(self, key: CellKey, phase: Phase, chosen: Chosen) -> CellKey | None:
-        """The cell whose run teaches this one, or is compressed by it."""
-        return None if self.spec.methods[key.method].source is None else source_cell(self, key, phase, chosen)
+    def sources(self, key: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:
+        """The cell whose run teaches this one, or is compressed by it; then its teacher too, for the repairs learn from that."""
+        method = self.spec.methods[key.method]
+        if method.source is None:
+            return []
+        source = source_cell(self, key, phase, chosen)
+        return [*(self.sources(source, phase, chosen) if method.compresses is not None else []), source]
+
+    def has_run(self, key: CellKey, phase: Phase, places: Places) -> bool:
+        """Whether its run is finished."""
+        return is_finished(self._run(key, phase, places))
 
     def settings(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> dict[str, Any]:
         """Of the run, without where it ran and where its files are; of a compression also the steps and the settings of the repairs."""
@@ -126,56 +116,21 @@ class ClipStudy(Study):
     def inputs(self, key: CellKey, places: Places) -> dict[str, str]:
         """The hash of the manifest, where it is on this machine."""
         data = cell_config(self, key, "test", {}, places.runs).data
-        found = _manifest_at_hand(data)
-        return {} if found is None else found
-
-    def prepare(self, keys: Sequence[CellKey], phase: Phase, places: Places, chosen: Chosen, workers: int) -> dict[str, str]:
-        """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone), their own teachers first.
-
-        Raises ConfigError for a teacher whose run is there but was trained with other settings.
-        """
-        needed = {str(one): one for key in keys for one in self._above(key, phase, places, chosen)}
-        lost = {name: key for name, key in needed.items() if not is_finished(self._run(key, phase, places))}
-        for name, key in needed.items():
-            if name not in lost:
-                config = cell_config(self, key, phase, chosen, places.runs)
-                RunFolder(self._run(key, phase, places)).check(config, resume="auto")
-        if lost:
-            log.info("training %d teachers again: their runs are not in %s", len(lost), places.runs)
-        errors: dict[str, str] = {}
-        for wave in waves(self.spec):
-            names = [name for name, key in lost.items() if key.method in wave]
-            above = {name: str(self.source(lost[name], phase, chosen)) for name in names}
-            errors |= {name: f"waits for teacher {other}: {errors[other]}" for name, other in above.items() if other in errors}
-            train = functools.partial(_train, study=self, phase=phase, places=places, chosen=chosen, keys=lost, quiet=workers > 1)
-            errors |= _errors(train, [name for name in names if name not in errors], workers)
-        return errors
-
-    def _above(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> list[CellKey]:
-        """The cells whose runs must be there: the source, behind those that it needs itself.
-
-        A finished teacher needs none any more; a run that is compressed does, for its repairs learn from its teacher.
-        """
-        source = self.source(key, phase, chosen)
-        if source is None:
-            return []
-        done = self.spec.methods[key.method].compresses is None and is_finished(self._run(source, phase, places))
-        return [*([] if done else self._above(source, phase, places, chosen)), source]
+        path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
+        return _manifest(path, data.root or None, path.stat().st_mtime_ns) if path.is_file() else {}
 
     def _run(self, key: CellKey, phase: Phase, places: Places) -> Path:
         return places.runs / self.name / phase / str(key)
 
     def run(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
         """Train a cell's run (or resume it), or compress the run of another, and judge it."""
-        config = cell_config(self, key, phase, chosen, places.runs)
-        clips = read_clips_of_run(config)
-        if self.spec.methods[key.method].compresses is not None:
-            found = self._compressed(key, phase, places, chosen, quiet=quiet)
-        else:
-            found = self._trained(phase, config, clips, quiet=quiet)
+        compressed = self.spec.methods[key.method].compresses is not None
+        found = (self._compressed if compressed else self._trained)(key, phase, places, chosen, quiet)
         return {**found, "subset": self._subset(phase)}
 
-    def _trained(self, phase: Phase, config: RunConfig, clips: Clips, *, quiet: bool) -> dict[str, Any]:
+    def _trained(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, quiet: bool) -> dict[str, Any]:
+        config = cell_config(self, key, phase, chosen, places.runs)
+        clips = read_clips_of_run(config)
         result = fit(config, quiet=quiet)
         saved = load_classifier(result.folder)
         device, subset = pick_device(config.train.device, flag="--train.device"), self._subset(phase)
@@ -196,7 +151,7 @@ class ClipStudy(Study):
             "predictions": rows,
         }
 
-    def _compressed(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
+    def _compressed(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, quiet: bool) -> dict[str, Any]:
         """Apply the method's steps to the run of the same seed and fold; what the last of them reached, and the training of all repairs.
 
         What the steps draw (filters at random, clips for ranges, batches of repairs) is drawn by the cell's seed, whatever the steps say.
@@ -255,38 +210,10 @@ def _defaults(task: str) -> Mapping[str, Any]:
     return identity(load_config(settings={"task": task}))
 
 
-def _manifest_at_hand(data: DataConfig) -> dict[str, str] | None:
-    path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
-    if not (data.manifest or data.root) or not path.exists():
-        return None
-    return _read_manifest(path, data.root or None, path.stat().st_mtime_ns)
-
-
 @functools.lru_cache(maxsize=4)
-def _read_manifest(path: Path, root: str | None, _changed_ns: int) -> dict[str, str]:
+def _manifest(path: Path, root: str | None, _changed_ns: int) -> dict[str, str]:
     found = manifest_identity(Manifest.read(path, root))
     return {"manifest": f"{found['name']} {found['sha256']}"}
-
-
-def _train(name: str, *, study: ClipStudy, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
-    fit(cell_config(study, keys[name], phase, chosen, places.runs), quiet=quiet)
-    return name
-
-
-def _errors(train: Any, names: Sequence[str], workers: int) -> dict[str, str]:
-    """Errors of the teachers that could not be trained."""
-    if workers > 1:
-        results = map_files(train, names, workers=workers, fingerprint=str)
-        return {result.item: result.error for result in results if result.error is not None}
-    errors = {}
-    for name in names:
-        try:
-            train(name)
-        except InterruptedRunError:
-            raise
-        except VidkdError as error:
-            errors[name] = f"{type(error).__name__}: {error}"
-    return errors
 
 
 def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:
@@ -295,4 +222,4 @@ def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:
         key = word.removeprefix("--").split("=")[0]
         if word.startswith("--") and key in DECIDED:
             raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
-    return ClipStudy(path, tuple(overrides), read_spec(StudySpec, path))
+    return ClipStudy(path, tuple(overrides), load_settings(StudySpec, path))

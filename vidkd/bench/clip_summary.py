@@ -1,8 +1,7 @@
 """From the finished cells of a study of classifiers to summary.json: means, intervals, paired differences."""
 
 import dataclasses
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,37 +10,31 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.bench.intervals import Cell
-from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
+from vidkd.bench.observed import ACCURACY, clip_scores, is_accuracy, mean_name, parsed, percents_of, under
 from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Method, Metric, Paired, build_summary
 from vidkd.engine.evaluate import remarks_on
-from vidkd.engine.metrics import ALL, confusion_matrix
+from vidkd.engine.metrics import confusion_matrix
 
 if TYPE_CHECKING:
     from vidkd.bench.clip_study import ClipStudy
 
 Content: TypeAlias = Mapping[str, Any]
 """What a cell holds."""
+Found: TypeAlias = Mapping[str, Sequence[Content]]
+"""Finished cells by method."""
 PER_CLIP = ("pointing", "mass")
-"""Measures that a cell holds clip by clip, beside correctness."""
-
-NOT_IN_ALL = re.compile(rf"pointing|mass|chance|top5|.*_{ALL}|.+_(top1|top5|class_mean|ece|nll)")
-"""Metrics that some cells of a method may lack; it is shown without them then.
-
-Older cells of five classes or fewer hold top5, newer ones do not. Recalls in which unobservable clips are misses are there where such are.
-Cells from before further labels were judged by more than their recall lack the rest (`verb_top1`); those from before the study had
-`measures` lack these.
-"""
+"""Measures that a cell holds clip by clip, besides correctness."""
+SELECTED = "selected"
+"""The method that takes, in each fold, the cells of the candidate that this fold's validation groups chose, where folds differ in it."""
 
 
 def as_cell(content: Content, metric: str = ACCURACY) -> Cell:
     """A cell's scores clip by clip: for an accuracy those of `clip_scores` (of the labelled clips), else a per-clip measure (of all)."""
     rows = content["predictions"]
-    if is_accuracy(metric):
-        scores, judged = clip_scores(rows, metric), np.array(rows["label"]) >= 0
-    else:
-        scores, judged = np.array(rows[metric]), np.ones(len(rows["label"]), bool)
+    judged = np.array(rows["label"]) >= 0 if is_accuracy(metric) else np.ones(len(rows["label"]), bool)
+    scores = clip_scores(rows, metric) if is_accuracy(metric) else np.array(rows[metric])
     group, clip = np.array(rows["group"])[judged], np.array(rows["clip"])[judged]
-    return Cell(seed=content["seed"], fold=content["place"], correct=scores[judged], group=group, clip=clip)
+    return Cell(seed=content["seed"], place=content["place"], correct=scores[judged], group=group, clip=clip)
 
 
 def confusion(cells: Sequence[Content], classes: int) -> NDArray[np.int64]:
@@ -53,10 +46,6 @@ def confusion(cells: Sequence[Content], classes: int) -> NDArray[np.int64]:
     return counts
 
 
-SELECTED = "selected"
-"""The method that takes, in each fold, the cells of the candidate that this fold's validation groups chose, where folds differ in it."""
-
-
 def by_method(study: "ClipStudy", cells: Mapping[str, Content]) -> dict[str, list[Content]]:
     """Finished test cells by method, in the study's order; methods without any are left out."""
     keys = [key for wave in study.test_waves(list(study.spec.methods)) for key in wave]
@@ -64,20 +53,18 @@ def by_method(study: "ClipStudy", cells: Mapping[str, Content]) -> dict[str, lis
     return {name: of_method for name, of_method in found.items() if of_method}
 
 
-def _with_selected(
-    study: "ClipStudy", found: Mapping[str, list[Content]], claims: Mapping[str, str]
-) -> "tuple[ClipStudy, dict[str, list[Content]], str | None]":
-    """The entry that makes the claim. Where folds chose unlike candidates it is one more, SELECTED, made of a candidate's cells per fold:
+def _with_selected(study: "ClipStudy", found: dict[str, list[Content]], claims: Mapping[str, str]) -> "tuple[ClipStudy, str | None]":
+    """The study with the entry that makes the claim: where folds chose different candidates one more, SELECTED, whose cells go to `found`.
 
-    a mean over the folds would let the validation groups of one fold, which another tests, choose what that other one is judged by.
+    A mean over the folds would let the validation groups of one fold, which another tests, choose what that other one is judged by.
     """
     names = [name for name in dict.fromkeys(claims.values()) if name in found]
     if len(names) < 2:
-        return study, dict(found), names[0] if names else None
-    cells = [cell for fold, name in claims.items() for cell in found.get(name, []) if cell["place"] == fold]
+        return study, names[0] if names else None
+    found[SELECTED] = [cell for fold, name in claims.items() for cell in found.get(name, []) if cell["place"] == fold]
     label = "selected on the validation groups of each fold"
     methods = {**study.spec.methods, SELECTED: dataclasses.replace(study.spec.methods[names[0]], label=label, shown_as=None)}
-    return dataclasses.replace(study, spec=dataclasses.replace(study.spec, methods=methods)), {**found, SELECTED: cells}, SELECTED
+    return dataclasses.replace(study, spec=dataclasses.replace(study.spec, methods=methods)), SELECTED
 
 
 def summarise(study: "ClipStudy", cells: Mapping[str, Content], claims: Mapping[str, str]) -> dict[str, Any]:
@@ -86,16 +73,14 @@ def summarise(study: "ClipStudy", cells: Mapping[str, Content], claims: Mapping[
     Entries that are shown under one name give one method, whose metrics carry the entries' conditions (`top1@labels25`).
     claims: by fold. Raises DataError for no cell, or cells that were made with different manifests.
     """
-    study, found, claim = _with_selected(study, by_method(study, cells), claims)
-    if not found:
-        raise DataError("no finished cell", study=study.path, hint=f"vidkd study {study.path}")
+    found = by_method(study, cells)
+    study, claim = _with_selected(study, found, claims)
     spec = study.spec
     methods: dict[str, list[str]] = {}
     for name in found:
         methods.setdefault(spec.shown_name(name), []).append(name)
-    claimed = spec.shown_name(claim) if claim in spec.methods else None
-    compared = _comparisons(study, found, claimed)
-    paired = [pair for names in compared for pair in _pairs(*names, found, study)]
+    claimed = None if claim is None else spec.shown_name(claim)
+    compared = list(_compared(study, found, claimed))
     first = next(iter(found.values()))[0]
     data = {
         "name": study.base.stem,
@@ -107,27 +92,35 @@ def summarise(study: "ClipStudy", cells: Mapping[str, Content], claims: Mapping[
         "reference": spec.reference,
         "labels": {spec.shown_name(name): method.label or spec.shown_name(name) for name, method in spec.methods.items()},
     }
-    if remarks := [*study_remarks(study, found), *_left_out_remarks(study, compared, found)]:
+    if remarks := [*_remarks(study, found), *_left_out(study, compared, found)]:
         data["remarks"] = remarks
     seconds = sum(cell["train_seconds"] for name, of_name in found.items() if name != SELECTED for cell in of_name)
     built = {shown: _method({name: found[name] for name in names}, study) for shown, names in methods.items()}
+    paired = [pair for names in compared for pair in _pairs(*names, found, study)]
     return build_summary(spec.study, data, first["environment"], built, paired, round(seconds, 1))
 
 
-def study_remarks(study: "ClipStudy", found: Mapping[str, Sequence[Content]]) -> list[str]:
+def _manifest(found: Found) -> dict[str, str]:
+    """Name and hash of the manifest that all cells were made with."""
+    every = {cell["inputs"]["manifest"] for cells in found.values() for cell in cells}
+    if len(every) > 1:
+        raise DataError("cells of one study were made with different data", manifests="; ".join(sorted(every)))
+    name, _, sha256 = every.pop().rpartition(" ")
+    return {"name": name, "sha256": sha256}
+
+
+def _remarks(study: "ClipStudy", found: Found) -> list[str]:
     """What is to be known of the judged clips (`Judgement.remarks`), over the folds together; all seeds judge the same clips.
 
     Where methods observe different parts, each line names those that it is of. Cells from before these counts were kept say nothing; a line
-    that stands on some of the folds says on how many.
+    that is known of some of the folds says of how many.
     """
     said: dict[str, list[str]] = {}
     for name, cells in found.items():
         by_fold = {cell["place"]: cell["judged"] for cell in cells if "judged" in cell}
-        judged = len({cell["place"] for cell in cells})
-        partly = f" (known of {len(by_fold)} of {judged} folds)" if len(by_fold) < judged else ""
-        totals: dict[str, int] = {}
-        for counts in by_fold.values():
-            totals |= {count: totals.get(count, 0) + number for count, number in counts.items()}
+        folds = len({cell["place"] for cell in cells})
+        partly = f" (known of {len(by_fold)} of {folds} folds)" if len(by_fold) < folds else ""
+        totals = {count: sum(counts.get(count, 0) for counts in by_fold.values()) for counts in by_fold.values() for count in counts}
         for line in remarks_on(totals) if totals else []:
             said.setdefault(line + partly, []).append(_entry_label(study, name))
     return [line if len(names) == len(found) else f"{', '.join(dict.fromkeys(names))}: {line}" for line, names in said.items()]
@@ -138,181 +131,112 @@ def _entry_label(study: "ClipStudy", name: str) -> str:
     return (method.label or study.spec.shown_name(name)) + (f" @ {method.condition}" if method.condition else "")
 
 
-def _manifest(found: Mapping[str, Sequence[Content]]) -> dict[str, str]:
-    """Name and hash of the manifest that all cells were made with."""
-    every = {cell["inputs"]["manifest"] for cells in found.values() for cell in cells}
-    if len(every) > 1:
-        raise DataError("cells of one study were made with different data", manifests="; ".join(sorted(every)))
-    name, _, sha256 = every.pop().rpartition(" ")
-    return {"name": name, "sha256": sha256}
-
-
-def _counterpart(study: "ClipStudy", name: str, shown: str) -> str | None:
-    """The entry shown as `shown` that is judged under the same condition as `name`."""
-    condition = study.spec.methods[name].condition
-    for other, method in study.spec.methods.items():
-        if study.spec.shown_name(other) == shown and method.condition == condition:
-            return other
-    return None
-
-
-def _method(entries: Mapping[str, Sequence[Content]], study: "ClipStudy") -> Method:
+def _method(entries: Found, study: "ClipStudy") -> Method:
     metrics: dict[str, Metric] = {}
     for name, cells in entries.items():
         condition = study.spec.methods[name].condition
         for metric in _metrics_of(cells[0], study):
-            if NOT_IN_ALL.fullmatch(metric) and any(metric not in cell["metrics"] for cell in cells):
-                continue
-            shown = under(metric, condition)
             if is_accuracy(metric) or metric in cells[0]["predictions"]:
-                metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
-            else:
-                metrics[shown] = _by_cell(cells, [cell["metrics"][metric] for cell in cells])
+                if is_accuracy(metric) or all(metric in cell["predictions"] for cell in cells):
+                    metrics[under(metric, condition)] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
+            elif all(metric in cell["metrics"] for cell in cells):  # older cells lack some, which newer ones have
+                metrics[under(metric, condition)] = _by_cell(cells, [cell["metrics"][metric] for cell in cells])
         if condition:
             metrics[under(CONDITION_SECONDS, condition)] = _by_cell(cells, [cell["train_seconds"] for cell in cells])
             metrics[under(CONDITION_PARAMETERS, condition)] = _by_cell(cells, [cell["parameters"] for cell in cells])
-    every = [cell for cells in entries.values() for cell in cells]
-    seconds = float(np.mean([cell["train_seconds"] for cell in every]))
-    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=_parameters(list(entries.values())))
+    seconds = float(np.mean([cell["train_seconds"] for cells in entries.values() for cell in cells]))
+    # the mean over the cells of a method, as seeds may prune different layers; None where conditions differ in it
+    parameters = {round(float(np.mean([cell["parameters"] for cell in cells]))) for cells in entries.values()}
+    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=parameters.pop() if len(parameters) == 1 else None)
 
 
 def _by_cell(cells: Sequence[Content], values: Sequence[float]) -> Metric:
     return Metric(values={f"{cell['seed']}/{cell['place']}": value for cell, value in zip(cells, values, strict=True)})
 
 
-def _parameters(entries: Sequence[Sequence[Content]]) -> int | None:
-    """The mean over the cells of a method, as seeds may prune unlike layers; None where it is not the same under all conditions."""
-    counts = {round(float(np.mean([cell["parameters"] for cell in cells]))) for cells in entries}
-    return counts.pop() if len(counts) == 1 else None
-
-
 def _metrics_of(cell: Content, study: "ClipStudy") -> list[str]:
-    """The metrics of a cell, and the mean over the observed fractions that the study names.
-
-    Raises DataError where the cell was not judged at just these between the first and the last.
-    """
-    shown = [float(f"{100 * fraction:g}") for fraction in study.spec.fractions_shown]
-    judged = percents_of(cell["predictions"])
-    if not shown or not judged:
-        return list(cell["metrics"])
-    if [percent for percent in judged if shown[0] <= percent <= shown[-1]] != shown:
-        raise DataError(
-            "fractions_shown are not the fractions that cells were judged at between the first and the last of them",
-            study=study.path,
-            cell=f"{cell['method']}, judged at {', '.join(f'{percent / 100:g}' for percent in judged)}",
-        )
-    return list(dict.fromkeys([*cell["metrics"], mean_name(study.spec.fractions_shown)]))
+    """The metrics of a cell, and the mean over the observed fractions that the study names."""
+    shown = study.spec.fractions_shown
+    return list(dict.fromkeys([*cell["metrics"], *([mean_name(shown)] if shown and percents_of(cell["predictions"]) else [])]))
 
 
-def _comparisons(study: "ClipStudy", found: Mapping[str, Sequence[Content]], claimed: str | None) -> list[tuple[str, str]]:
+def _compared(study: "ClipStudy", found: Found, claimed: str | None) -> Iterator[tuple[str, str]]:
     """Entries that are compared, those that share a cell: each with the reference, and the claim's method with each of the others."""
     spec = study.spec
-    pairs: list[tuple[str | None, str | None]] = [(name, _counterpart(study, name, spec.reference)) for name in found]
-    if claimed is not None:
-        others = [name for name in found if spec.shown_name(name) not in (spec.reference, claimed)]
-        pairs += [(_counterpart(study, name, claimed), name) for name in others]
-    cells = {name: {(cell["seed"], cell["place"]) for cell in of_name} for name, of_name in found.items()}
-    there = [(name, other) for name, other in pairs if name in cells and other in cells and name != other]
-    return [(name, other) for name, other in there if cells[name] & cells[other]]
+    entries = {(spec.shown_name(name), spec.methods[name].condition): name for name in reversed(spec.methods)}
+    pairs = [(name, entries.get((spec.reference, spec.methods[name].condition), "")) for name in found]
+    others = [name for name in found if claimed is not None and spec.shown_name(name) not in (spec.reference, claimed)]
+    pairs += [(entries.get((str(claimed), spec.methods[name].condition), ""), name) for name in others]
+    for name, other in pairs:
+        if name in found and other in found and name != other and next(_same_cells(found[name], found[other]), None):
+            yield name, other
 
 
-def _left_out_remarks(study: "ClipStudy", compared: Sequence[tuple[str, str]], found: Mapping[str, Sequence[Content]]) -> Iterator[str]:
-    for name, other in compared:
-        alone, whole = left_out(found[name], found[other])
-        if alone:
-            named = f"{_entry_label(study, name)} minus {_entry_label(study, other)}"
-            yield f"{named}: on the clips that both were judged on; {alone} of {whole} are left out"
+def _pairs(name: str, other: str, found: Found, study: "ClipStudy") -> list[Paired]:
+    """Differences of two entries on the clips that both were judged on, and in what both are judged by. Raises DataError without a clip.
 
-
-def _pairs(name: str, other: str, found: Mapping[str, Sequence[Content]], study: "ClipStudy") -> list[Paired]:
-    """Differences of two entries in what `_compared` names, on the clips that both were judged on. Raises DataError without any."""
-    cells, others = on_shared_clips(found[name], found[other])
-    if not cells:
+    That is top1, the per-clip measures that all their cells have, and top1 at the observed fractions that the study shows and in the mean
+    over them; at all that both have where it names none.
+    """
+    sides = [_with_rows(*each) for each in _same_cells(found[name], found[other])]
+    sides = [side for side in sides if side[0]["predictions"]["clip"]]
+    if not sides:
         raise DataError(
             "no clip was judged by both sides of a comparison",
             study=study.path,
             methods=f"{name}, {other}",
             hint="a reference that observes clips which the others observe too (data.observe)",
         )
-    condition = study.spec.methods[name].condition
-    return [
-        Paired.of_cells(
-            study.spec.shown_name(name),
-            [as_cell(cell, metric) for cell in cells],
-            study.spec.shown_name(other),
-            [as_cell(cell, metric) for cell in others],
-            metric=under(metric, condition),
-        )
-        for metric in _compared(found[name], found[other], study)
-    ]
+    per_clip = [metric for metric in PER_CLIP if all(metric in cell["predictions"] for side in sides for cell in side)]
+    here, there = (_metrics_of(of_name[0], study) for of_name in (found[name], found[other]))
+    observed = [metric for metric in here if parsed(metric).word == "obs" and metric in there]
+    if shown := study.spec.fractions_shown:
+        observed = [metric for metric in dict.fromkeys([mean_name(shown), *(mean_name([one]) for one in shown)]) if metric in observed]
+    shown_as, condition = study.spec.shown_name, study.spec.methods[name].condition
+    pairs = []
+    for metric in (ACCURACY, *per_clip, *observed):
+        mine, theirs = ([as_cell(cell, metric) for cell in side] for side in zip(*sides, strict=True))
+        pairs.append(Paired.of_cells(shown_as(name), mine, shown_as(other), theirs, metric=under(metric, condition)))
+    return pairs
 
 
-def _compared(cells: Sequence[Content], others: Sequence[Content], study: "ClipStudy") -> list[str]:
-    """Metrics in which two entries are compared: top1, the per-clip measures that all their cells have, and top1 at observed fractions.
-
-    Those are the fractions that the study shows, and the mean over them; all that both have where it names none.
-    """
-    both = [metric for metric in PER_CLIP if all(metric in cell["predictions"] for cell in (*cells, *others))]
-    here, there = (_metrics_of(side[0], study) for side in (cells, others))
-    observed = [metric for metric in here if observed_metric(metric) and metric in there]
-    if fractions := study.spec.fractions_shown:
-        wanted = dict.fromkeys([mean_name(fractions), *map(at_name, fractions)])
-        observed = [metric for metric in wanted if metric in observed]
-    return [ACCURACY, *both, *observed]
-
-
-def on_shared_clips(cells: Sequence[Content], others: Sequence[Content]) -> tuple[list[Content], list[Content]]:
-    """The cells of which both sides have one of the same seed and fold, with the predictions of the clips that both were judged on.
-
-    Cells that share no clip are left out; those that were judged on the same clips are as they were.
-    """
-    first, second = [], []
-    for cell, other in _same_cells(cells, others):
-        rows, other_rows = shared_rows(cell["predictions"], other["predictions"])
-        if rows:
-            first.append(_with_rows(cell, rows))
-            second.append(_with_rows(other, other_rows))
-    return first, second
-
-
-def left_out(cells: Sequence[Content], others: Sequence[Content]) -> tuple[int, int]:
-    """How many clips one side alone was judged on, and how many there are in all, over the folds together; seeds judge the same clips."""
-    by_fold = {}
-    for cell, other in _same_cells(cells, others):
-        shared = len(shared_rows(cell["predictions"], other["predictions"])[0])
-        whole = len(cell["predictions"]["clip"]) + len(other["predictions"]["clip"]) - shared
-        by_fold[cell["place"]] = (whole - shared, whole)
-    return sum(alone for alone, _ in by_fold.values()), sum(whole for _, whole in by_fold.values())
-
-
-def shared_rows(rows: Content, others: Content) -> tuple[list[int], list[int]]:
-    """Places, on both sides, of the clips that both have.
-
-    Both keep the order of the manifest. Clips of one file are told apart by their start, in cells that keep it, and by their label; where
-    that leaves several, they are shared if both sides have as many, for else nobody knows which.
-    """
-    here, there = (_names(side, "start_s" in rows and "start_s" in others) for side in (rows, others))
-    if here == there:
-        return list(range(len(here))), list(range(len(there)))
-    counts, other_counts = Counter(here), Counter(there)
-    places = defaultdict(list)
-    for place, name in enumerate(there):
-        places[name].append(place)
-    kept = [place for place, name in enumerate(here) if counts[name] == other_counts[name]]
-    return kept, [places[here[place]].pop(0) for place in kept]
-
-
-def _names(rows: Content, by_start: bool) -> list[tuple[Any, ...]]:
-    columns = [rows[name] for name in ("clip", "group", "label", *(["start_s"] if by_start else []))]
-    return list(zip(*columns, strict=True))
+def _left_out(study: "ClipStudy", compared: Sequence[tuple[str, str]], found: Found) -> Iterator[str]:
+    """What is to be known of comparisons of methods that were not judged on the same clips; seeds judge the same ones."""
+    for name, other in compared:
+        by_fold = {}
+        for cell, others in _same_cells(found[name], found[other]):
+            lengths = [len(each["predictions"]["clip"]) for each in (cell, others)]
+            shared = len(shared_rows(cell["predictions"], others["predictions"])[0])
+            by_fold[cell["place"]] = np.array([sum(lengths) - 2 * shared, sum(lengths) - shared])
+        alone, whole = np.sum(list(by_fold.values()), axis=0).tolist()
+        if alone:
+            named = f"{_entry_label(study, name)} minus {_entry_label(study, other)}"
+            yield f"{named}: on the clips that both were judged on; {alone} of {whole} are left out"
 
 
 def _same_cells(cells: Sequence[Content], others: Sequence[Content]) -> Iterator[tuple[Content, Content]]:
-    against = {(other["seed"], other["place"]): other for other in others}
-    return ((cell, against[cell["seed"], cell["place"]]) for cell in cells if (cell["seed"], cell["place"]) in against)
+    there = {(other["seed"], other["place"]): other for other in others}
+    return ((cell, there[cell["seed"], cell["place"]]) for cell in cells if (cell["seed"], cell["place"]) in there)
 
 
-def _with_rows(cell: Content, rows: Sequence[int]) -> Content:
-    if len(rows) == len(cell["predictions"]["clip"]):
-        return cell
-    return {**cell, "predictions": {name: [column[row] for row in rows] for name, column in cell["predictions"].items()}}
+def _with_rows(cell: Content, other: Content) -> tuple[Content, Content]:
+    """Two cells with the predictions of the clips that both were judged on."""
+    rows = shared_rows(cell["predictions"], other["predictions"])
+    mine, theirs = (
+        {**each, "predictions": {name: [column[row] for row in kept] for name, column in each["predictions"].items()}}
+        for each, kept in zip((cell, other), rows, strict=True)
+    )
+    return mine, theirs
+
+
+def shared_rows(rows: Content, others: Content) -> tuple[list[int], list[int]]:
+    """Places, on both sides, of the clips that both have, in the order of the manifest, which both keep.
+
+    Clips of one file differ in their start, in cells that keep it, and in their label; where that leaves several, they are shared if both
+    sides have as many, for else it is not known which.
+    """
+    columns = ["clip", "group", "label", *(["start_s"] if "start_s" in rows and "start_s" in others else [])]
+    here, there = (list(zip(*(side[name] for name in columns), strict=True)) for side in (rows, others))
+    counts, other_counts = Counter(here), Counter(there)
+    mine, theirs = ([place for place, name in enumerate(side) if counts[name] == other_counts[name]] for side in (here, there))
+    return mine, theirs

@@ -1,4 +1,4 @@
-"""A study from its file, whatever kind it is; the studies whose results are committed; and their recomputation."""
+"""A study from its file, whatever kind it is; and the recomputation of the committed summaries."""
 
 import json
 import math
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.settings import read_yaml
+from vidkd.base.yaml_files import read_yaml
 from vidkd.bench.clip_study import ClipStudy, read_clip_study
 from vidkd.bench.streams.study import read_stream_study
-from vidkd.bench.study import Places, Study, read_cells
+from vidkd.bench.study import Places, Study
 from vidkd.bench.summary import read_summary
 from vidkd.bench.tuning import read_chosen
 
@@ -31,35 +31,34 @@ def chosen_of(study: Study, places: Places) -> dict[str, Any]:
     return read_chosen(study, places, None if other is None else read_clip_study(study.path.with_name(f"{other}.yaml")))
 
 
-def committed_studies(studies: Path, results: Path) -> Iterator[tuple[Study, Places]]:
-    """The studies of a folder, and those below `streams`, that have a summary in `results`."""
+def check_summaries(studies: Path, results: Path) -> Iterator[tuple[str, list[str]]]:
+    """The name of each study of a folder and its `streams` that has results, and where its summary is not what its cells give."""
     for path in (*sorted(studies.glob("*.yaml")), *sorted(studies.glob("streams/*.yaml"))):
         study = read_study(path)
         places = Places(results=results / study.name, committed=results)
-        if (places.results / "summary.json").exists():
-            yield study, places
+        if (places.results / "cells.parquet").exists():
+            written = {name: part for name, part in read_summary(places.results / "summary.json").items() if name != "chosen"}
+            again = study.summarise(places.store(study.name).cells("test"), chosen_of(study, places)["claims"])
+            yield study.name, unlike(written, json.loads(json.dumps(again)))
 
 
-def check_summaries(studies: Path, results: Path) -> Iterator[tuple[str, list[str]]]:
-    """The name of each committed study, and where its summary.json is not what its cells give."""
-    for study, places in committed_studies(studies, results):
-        again = study.summarise(read_cells(study, places), chosen_of(study, places)["claims"])
-        written = read_summary(places.results / "summary.json")
-        yield study.name, list(unlike(written, json.loads(json.dumps(again))))
-
-
-def unlike(one: Any, other: Any, at: str = "") -> Iterator[str]:
+def unlike(written: Any, again: Any) -> list[str]:
     """Where two contents of JSON differ, numbers by more than rounding in the last digits."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys([*one, *other]):
-            if key in one and key in other:
-                yield from unlike(one[key], other[key], f"{at}.{key}" if at else key)
-            else:
-                yield f"{at}.{key}: only in {'the file' if key in one else 'the recomputation'}"
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for number, (first, second) in enumerate(zip(one, other, strict=True)):
-            yield from unlike(first, second, f"{at}[{number}]")
-    elif isinstance(one, float) and isinstance(other, int | float) and math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9):
-        return
-    elif one != other:
-        yield f"{at}: {one} in the file, {other} recomputed"
+    one, other = dict(_leaves(written)), dict(_leaves(again))
+    return [
+        f"{at}: {one.get(at)} in the file, {other.get(at)} recomputed" for at in {**one, **other} if not _alike(one.get(at), other.get(at))
+    ]
+
+
+def _leaves(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict | list) and content:
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _leaves(value, f"{at}.{key}" if at else str(key))
+    else:
+        yield at, content
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-8)
+    return bool(one == other)

@@ -5,11 +5,11 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.errors import ConfigError, DataError, VidkdError, unknown_name
 from vidkd.base.walk import map_files
 from vidkd.bench.store import Store
 from vidkd.engine.environment import environment
@@ -22,6 +22,71 @@ Chosen: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Chosen settings by method and fold; `EVERYWHERE` in place of the fold where one choice holds for all test places."""
 EVERYWHERE = "all"
 MOST_SHOWN = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseMethodSpec:
+    """What the methods of all studies have.
+
+    Args:
+        trials: settings among which tuning chooses.
+        tuned_as: method whose choice is used in place of own trials (controls).
+        claim: a candidate for the claim; the candidate that is best on the validation groups of a fold makes it there.
+        label: name in tables; by default the method's own.
+    """
+
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    tuned_as: str | None = None
+    claim: bool = False
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseTuningSpec:
+    """How trials are judged. seeds: of the tuning runs, unlike those of the study."""
+
+    seeds: list[int] = field(default_factory=lambda: [100])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseStudySpec:
+    """What all studies have.
+
+    Args:
+        study: name; its results are written to results/<study>.
+        seeds: seeds of the study.
+        title: heading of tables and of the report.
+        text: what the study asks and how, for its page.
+    """
+
+    study: str
+    methods: Mapping[str, BaseMethodSpec]
+    tuning: BaseTuningSpec
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    title: str | None = None
+    text: str = ""
+
+    def check(self) -> None:
+        """Raise ConfigError for seeds that are there twice, and for methods that are tuned in two ways or as one that is not there."""
+        tuned = [name for name, method in self.methods.items() if method.trials]
+        seeds = [*self.seeds, *(self.tuning.seeds if tuned else ())]
+        if not self.seeds or len(set(seeds)) < len(seeds):
+            raise ConfigError(
+                "seeds and tuning.seeds: none is there, or one twice",
+                found=", ".join(map(str, seeds)),
+                hint="seeds of tuning of their own, or settings are chosen by the luck of the test",
+            )
+        for name, method in self.methods.items():
+            if method.tuned_as is not None:
+                check_known(method.tuned_as, self.methods, "method", f"methods.{name}.tuned_as")
+                if method.trials:
+                    raise ConfigError(f"methods.{name} has both trials and tuned_as", hint="keep one")
+
+
+def check_known(name: str, known: Any, kind: str, where: str) -> None:
+    """Raise ConfigError with the nearest name for one that is unknown."""
+    if name not in known:
+        raise unknown_name(f"{kind} in {where}", name, known)
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +109,7 @@ class CellKey:
 class Places:
     """Where a study reads and writes.
 
-    results: folder of its summary, choice and finished cells. runs: folder of checkpoints and of the cells of a command under way.
+    results: folder of its summary and finished cells. runs: folder of checkpoints and of the cells of a command under way.
     roots: folders of videos and weights. cache: the oracle's boxes, which can be computed again. device: of networks along a stream.
     committed: the folder of the results of other studies.
     """
@@ -67,31 +132,33 @@ class Study(abc.ABC):
 
     path: Path
     overrides: tuple[str, ...]
+    spec: Any
 
     @property
-    @abc.abstractmethod
     def name(self) -> str:
-        """Its cells are written to results/<name>."""
+        """Its results are written to results/<name>."""
+        return str(self.spec.study)
 
     @property
-    @abc.abstractmethod
-    def methods(self) -> Mapping[str, Any]:
-        """The methods by name; each has `trials`, `claim` and `label`."""
+    def methods(self) -> Mapping[str, BaseMethodSpec]:
+        """The methods by name."""
+        found: Mapping[str, BaseMethodSpec] = self.spec.methods
+        return found
 
     @property
-    @abc.abstractmethod
-    def seeds(self) -> Sequence[int]:
-        """Seeds of the test phase."""
+    def tuned(self) -> bool:
+        """Whether any method has trials."""
+        return any(method.trials for method in self.methods.values())
+
+    @property
+    def tuning(self) -> dict[str, Any]:
+        """How trials are judged, as it is kept with the choice."""
+        return {"seeds": list(self.spec.tuning.seeds), "folds": {fold: list(judged) for fold, judged in self.choices.items()}}
 
     @property
     @abc.abstractmethod
     def choices(self) -> Mapping[str, Sequence[str]]:
         """Where one choice of settings holds, with the places on which its trials are judged."""
-
-    @property
-    @abc.abstractmethod
-    def tuning_seeds(self) -> Sequence[int]:
-        """Seeds of the trials."""
 
     @property
     @abc.abstractmethod
@@ -134,34 +201,30 @@ class Study(abc.ABC):
     def summarise(self, cells: Mapping[str, Mapping[str, Any]], claims: Mapping[str, str]) -> dict[str, Any]:
         """summary.json from the finished test cells by name. claims: the method that makes the claim, by fold."""
 
-    def source(self, key: CellKey, phase: Phase, chosen: Chosen) -> CellKey | None:  # noqa: ARG002
-        """The cell that has to be run first, None without one."""
-        return None
+    def sources(self, key: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:  # noqa: ARG002
+        """The cells whose runs must be there first."""
+        return []
 
-    def prepare(self, keys: Sequence[CellKey], phase: Phase, places: Places, chosen: Chosen, workers: int) -> dict[str, str]:  # noqa: ARG002
-        """Make ready what several of these cells need; errors by the name of the cell whose run they lack."""
-        return {}
+    def has_run(self, key: CellKey, phase: Phase, places: Places) -> bool:  # noqa: ARG002
+        """Whether the run of a cell is on this machine, finished."""
+        return True
 
-    @property
-    def tuned(self) -> bool:
-        """Whether any method has trials."""
-        return any(method.trials for method in self.methods.values())
+    def prepare(self, keys: Sequence[CellKey], places: Places) -> None:  # noqa: B027
+        """Make ready what several of these cells need."""
 
 
 class CellsFailedError(DataError):
-    """Some cells failed, after all others have been tried. failures: why, by cell or lost teacher. waiting: cells that need one."""
+    """Some cells failed, after all others have been tried. failures: why, by cell."""
 
     failures: Mapping[str, str] = {}
-    waiting: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, failures: Mapping[str, str], waiting: Sequence[str] = ()) -> "CellsFailedError":
+    def of(cls, failures: Mapping[str, str]) -> "CellsFailedError":
         """The error for these; it shows the first whole, and of the others the first line."""
         first, *others = (f"{name}: {error}" for name, error in failures.items())
-        lines = {"others": "; ".join(other.splitlines()[0] for other in others), "waiting_for_them": ", ".join(waiting)}
-        mend = "run the same command again: finished cells are kept"
-        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, hint=mend)
-        error.failures, error.waiting = failures, tuple(waiting)
+        more = {"others": "; ".join(other.splitlines()[0] for other in others)} if others else {}
+        error = cls(f"{len(failures)} cells failed", first=first, **more, hint="run the same command again: finished cells are kept")
+        error.failures = failures
         return error
 
 
@@ -170,38 +233,47 @@ def run_cells(
 ) -> Iterator[tuple[CellKey, dict[str, Any]]]:
     """Run the cells that are not finished, wave after wave; yields each with its content as it ends, in a wave the kept ones first.
 
-    A cell that fails costs only those that need it: CellsFailedError comes after all others have been tried. Raises InterruptedRunError
-    after Ctrl-C (one worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell of other settings or data. Finished
-    cells move into the table in the end, unless the command is stopped.
+    A source whose cell is kept but whose run is gone (another machine, a fresh clone) is run again. A cell that fails costs only those that
+    need it: CellsFailedError comes after all others have been tried. Raises InterruptedRunError after Ctrl-C (one worker; several are
+    stopped by KeyboardInterrupt), and DataError for a kept cell of other settings or data. Finished cells move into the table in the end,
+    unless the command is stopped.
     """
     store = places.store(study.name)
     there = store.cells(phase)
     failures: dict[str, str] = {}
-    waiting: list[str] = []
-    for wave in waves:
-        missing = []
-        for key in wave:
-            kept = _kept(study, key, phase, places, chosen, there)
-            if kept is None:
-                missing.append(key)
-            else:
-                yield key, kept
-        able = [key for key in missing if not {str(study.source(key, phase, chosen))} & {*failures, *waiting}]
-        lost = study.prepare(able, phase, places, chosen, workers)
-        failures |= {f"teacher {name}": error for name, error in lost.items()}
-        able = [key for key in able if str(study.source(key, phase, chosen)) not in lost]
-        waiting += [str(key) for key in missing if key not in able]
-        work = functools.partial(run_cell, study=study, phase=phase, places=places, chosen=chosen, quiet=workers > 1)
+    work = functools.partial(run_cell, study=study, phase=phase, places=places, chosen=chosen, quiet=workers > 1)
+
+    def attempt(keys: Sequence[CellKey]) -> Iterator[tuple[CellKey, dict[str, Any]]]:
+        sources = {key: study.sources(key, phase, chosen) for key in keys}
+        wanted = dict.fromkeys(source for of_key in sources.values() for source in of_key)
+        lost = [source for source in wanted if str(source) not in failures and not study.has_run(source, phase, places)]
+        if lost:
+            log.info("run again, for their runs are not in %s: %s", places.runs, ", ".join(map(str, lost)))
+            for _ in attempt(lost):
+                pass
+        for key, of_key in sources.items():
+            if missing := [str(source) for source in of_key if str(source) in failures]:
+                failures[str(key)] = f"needs {missing[0]}"
+        able = [key for key in keys if str(key) not in failures]
+        study.prepare(able, places)
         for key, cell, error in _outcomes(work, able, workers):
             if cell is None:
                 failures[str(key)] = error
                 log.error("cell %s failed: %s", key, error)
             else:
-                store.append(cell)
                 yield key, cell
+
+    for wave in waves:
+        kept = {key: there[str(key)] for key in wave if str(key) in there}
+        for key, cell in kept.items():
+            _check_kept(study, key, cell, phase, places, chosen)
+            yield key, cell
+        for key, cell in attempt([key for key in wave if key not in kept]):
+            store.append(cell)
+            yield key, cell
     store.fold()
     if failures:
-        raise CellsFailedError.of(failures, waiting)
+        raise CellsFailedError.of(failures)
 
 
 def run_cell(key: CellKey, *, study: Study, phase: Phase, places: Places, chosen: Chosen, quiet: bool) -> dict[str, Any]:
@@ -215,20 +287,14 @@ def run_cell(key: CellKey, *, study: Study, phase: Phase, places: Places, chosen
     return found
 
 
-def _kept(
-    study: Study, key: CellKey, phase: Phase, places: Places, chosen: Chosen, there: Mapping[str, dict[str, Any]]
-) -> dict[str, Any] | None:
-    """A finished cell, or None. Raises DataError for one that was made with other settings or data than the study has now."""
-    cell = there.get(str(key))
-    if cell is None:
-        return None
+def _check_kept(study: Study, key: CellKey, cell: Mapping[str, Any], phase: Phase, places: Places, chosen: Chosen) -> None:
+    """Raise DataError for a finished cell that was made with other settings or data than the study has now."""
     inputs = study.inputs(key, places)
     differs = differences(cell["settings"], study.settings(key, phase, places, chosen), study.defaults)
     differs += differences({name: value for name, value in cell["inputs"].items() if name in inputs}, inputs, lambda _: {})
     if differs:
         mend = f"give the study another name, or move {places.results} away"
         raise DataError(f"cell {key} was made with other settings or data", differs="; ".join(differs[:MOST_SHOWN]), hint=mend)
-    return cell
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[str]:
@@ -260,8 +326,3 @@ def _outcomes(
 
 def _named(name: str, *, work: Callable[[CellKey], dict[str, Any]], keys: Mapping[str, CellKey]) -> dict[str, Any]:
     return work(keys[name])
-
-
-def read_cells(study: Study, places: Places) -> dict[str, dict[str, Any]]:
-    """The finished test cells by name, as they are in the store."""
-    return places.store(study.name).cells("test")

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import read_json, write_json
 from vidkd.bench.study import CellKey, Chosen, Places, Study, run_cells
+from vidkd.bench.summary import build_summary, read_summary, write_summary
 
 log = logging.getLogger(__name__)
 
 
 def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
-    """Judge every trial of every method and write chosen.json.
+    """Judge every trial of every method and write the choice into summary.json, whose results stay as they are.
 
     The settings of a fold are the trial with the highest mean score over the tuning seeds on this fold only, ties going to the lower mean
     negative log-likelihood: what another fold validates on may be what this one tests on. The claim of a fold is the candidate whose chosen
     trial is best there, with the same ties. Teachers are chosen first; students then learn from the trial chosen for their fold. A teacher
-    without trials is trained with its own settings. A file with the same choice from the same scores is left as it is.
+    without trials is trained with its own settings.
     """
     methods: dict[str, Any] = {}
     for wave in study.trial_waves():
@@ -30,17 +30,13 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
             for fold, choice in methods[name]["folds"].items():
                 log.info("%s, %s: trial %d, %s %.3f", name, fold, choice["trial"], study.metric, choice["mean"])
     candidates = [name for name in methods if study.methods[name].claim]
-    content = {
-        "study": study.name,
-        "metric": study.metric,
-        "tuning": {"seeds": list(study.tuning_seeds), "folds": {fold: list(judged) for fold, judged in study.choices.items()}},
-        "claims": {fold: min(candidates, key=lambda name: _rank(methods[name]["folds"][fold])) for fold in study.choices if candidates},
-        "methods": methods,
-    }
-    path = places.results / "chosen.json"
-    if not path.exists() or read_json(path) != content:
-        write_json(path, content)
-    return content
+    claims = {fold: min(candidates, key=lambda name: _rank(methods[name]["folds"][fold])) for fold in study.choices if candidates}
+    chosen = {"metric": study.metric, "tuning": study.tuning, "claims": claims, "methods": methods}
+    path = places.results / "summary.json"
+    summary = read_summary(path) if path.exists() else build_summary(study.name, {}, {}, {}, [], 0.0)
+    if summary.get("chosen") != chosen:
+        write_summary(path, {**summary, "chosen": chosen})
+    return chosen
 
 
 def _rank(scores: Mapping[str, float]) -> tuple[float, float]:
@@ -74,44 +70,32 @@ def _mean(cells: list[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def read_chosen(study: Study, places: Places, chosen_from: Study | None = None) -> dict[str, Any]:
-    """What tuning chose: here, or in another study, whose file lies in the folder of committed results; nothing without trials.
+    """What tuning chose: here, or in another study, whose summary lies in the folder of committed results; nothing without trials.
 
     Another study has other folds and other data: of each method that this one has too, all folds get the trial that was chosen there on
     most folds, ties going to the better mean over all of that study's folds, and the claim is the one of most folds.
     Raises ConfigError if tuning has not been done, or was done with other trials, seeds or folds than the tuned study has now.
     """
     tuned = study if chosen_from is None else chosen_from
-    if not tuned.tuned:
+    trials = {name: method.trials for name, method in tuned.methods.items() if method.trials}
+    if not trials:
         return {"methods": {}, "claims": {}}
-    path = (places.results if chosen_from is None else places.committed / tuned.name) / "chosen.json"
+    path = (places.results if chosen_from is None else places.committed / tuned.name) / "summary.json"
+    content: dict[str, Any] | None = read_summary(path).get("chosen") if path.exists() else None
     mend = f"vidkd study {tuned.path} --phase tune"
-    if not path.exists():
-        raise ConfigError(f"{path} is missing: settings are chosen from trials first", hint=mend)
-    content: dict[str, Any] = read_json(path)
-    for name, method in tuned.methods.items():
-        problem = _stale(tuned, method.trials, content, name)
-        if problem is not None:
-            raise ConfigError(f"{path} is not the choice of this study: methods.{name}", problem=problem, study=tuned.path, hint=mend)
+    if content is None:
+        raise ConfigError(f"{path} has no choice of settings: they are chosen from trials first", hint=mend)
+    chosen_among = {name: [trial["settings"] for trial in choice["trials"]] for name, choice in content["methods"].items()}
+    differing = [name for name in {**trials, **chosen_among} if trials.get(name) != chosen_among.get(name)]
+    if differing or content["tuning"] != tuned.tuning:
+        names = ", ".join(differing)
+        problem = f"chosen among other trials: {names}" if names else f"chosen for {content['tuning']}, not {tuned.tuning}"
+        raise ConfigError(f"{path} holds the choice of another study", problem=problem, study=tuned.path, hint=mend)
     if chosen_from is None:
         return content
     methods = {name: _carried(choice, study) for name, choice in content["methods"].items() if name in study.methods}
     most = Counter(claim for claim in content["claims"].values() if claim in methods).most_common(1)
     return {**content, "methods": methods, "claims": {fold: claim for claim, _ in most for fold in study.choices}}
-
-
-def _stale(study: Study, trials: list[dict[str, Any]], content: Mapping[str, Any], name: str) -> str | None:
-    """What is wrong with the choice of a method with these trials; None if nothing is."""
-    choice = content["methods"].get(name)
-    if choice is None:
-        return "it has trials, but none was chosen" if trials else None
-    if not trials:
-        return "it has no trials, but one was chosen"
-    tuning = {"seeds": list(study.tuning_seeds), "folds": {fold: list(judged) for fold, judged in study.choices.items()}}
-    if content["tuning"] != tuning:
-        return f"chosen for {content['tuning']}, the study has {tuning}"
-    if [trial["settings"] for trial in choice["trials"]] != trials:
-        return "chosen among other trials than it has now"
-    return None
 
 
 def _carried(choice: Mapping[str, Any], study: Study) -> dict[str, Any]:

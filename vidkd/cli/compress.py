@@ -121,11 +121,11 @@ def _line(outcome: "Outcome", main: str) -> str:
 
 
 def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, arguments: argparse.Namespace) -> int:
-    from vidkd.bench.compression import compression_rows, compression_summary
+    from vidkd.bench.compression import compression_summary
     from vidkd.bench.summary import write_summary
-    from vidkd.bench.tables import aligned
     from vidkd.report.compression import compression_report
     from vidkd.report.page import render_report
+    from vidkd.report.text import table_text
 
     summary = compression_summary(recipe, outcomes, main)
     with written_or_refused("--runs", recipe.folder / "summary.json"):
@@ -149,6 +149,6 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     )
     with written_or_refused("--runs", recipe.folder / "report.html"):
         page = render_report(recipe.folder / "report.html", report)
-    sys.stdout.write(aligned(compression_rows(summary, main)))
+    sys.stdout.write(table_text(report.tables[0]))
     sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
     return 0

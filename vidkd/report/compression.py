@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
-from vidkd.bench.summary import check_summary
 from vidkd.compress.integer_layers import KIND_WORDS, counted
-from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
-from vidkd.report.study import estimate_of
+from vidkd.report.parts import Report, Table, is_share
+from vidkd.report.study_tables import long_table
 
 SMALLER = " A step is compared in size with the original in the same form: weights as they lie in memory, or a file in float."
 NOT_JUDGED = "; not judged, for vidkd does not run this format"
@@ -17,7 +16,7 @@ def compression_report(
     summary: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]], *, main: str, command: str = "", config_text: str = ""
 ) -> Report:
     """summary: of `bench.compression`. outcomes: the content of each step by its name. main: the metric that is compared."""
-    content = check_summary(dict(summary), source="summary")
+    content = summary
     return Report(
         title=str(content["study"]).replace("_", " "),
         subtitle=f"{len(outcomes) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
@@ -30,24 +29,16 @@ def compression_report(
 
 
 def _steps(content: Mapping[str, Any], main: str) -> Table:
-    against = {pair["method"]: pair for pair in content["paired"]}
-    methods = content["methods"]
-    others = [name for method in methods.values() for name in method["metrics"] if name not in (main, *RECIPE_COSTS)]
-    further = tuple(dict.fromkeys(name for name in others if "@" in name or name.endswith("_area")))
+    frame = long_table(content)
+    cells = {(row.method, row.reference == "", row.metric): row.cell for row in frame.itertuples()}
+    further = [name for name in frame.metric.unique() if name not in (main, *RECIPE_COSTS) and ("@" in name or name.endswith("_area"))]
     rows = []
-    for name, method in methods.items():
-        metrics, pair = method["metrics"], against.get(name)
-        size = metrics["bytes"]["mean"]
-        row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, Estimate.of_pair(pair)]
-        row += [estimate_of(metric, metrics[metric]) if metric in metrics else None for metric in further]
-        row += [
-            method["parameters"],
-            metrics["macs"]["mean"] / 1e6,
-            int(size),
-            metrics["original_bytes"]["mean"] / size if "original_bytes" in metrics else None,
-            method["train_seconds"],
-        ]
-        rows.append(tuple(row))
+    for name, method in content["methods"].items():
+        costs = {cost: method["metrics"][cost]["mean"] for cost in RECIPE_COSTS if cost in method["metrics"]}
+        judged = [cells.get((name, True, main)), cells.get((name, False, main)), *(cells.get((name, True, metric)) for metric in further)]
+        smaller = costs["original_bytes"] / costs["bytes"] if "original_bytes" in costs else None
+        size = (method["parameters"], costs["macs"] / 1e6, int(costs["bytes"]), smaller)
+        rows.append((name, *judged, *size, method["train_seconds"]))
     unit = " (%)" if is_share(main) else ""
     columns = (
         "step",

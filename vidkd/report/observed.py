@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
-from vidkd.bench.observed import ACCURACY, AREA, at_name, clip_scores
+from vidkd.bench.observed import ACCURACY, AREA, clip_scores, mean_name
 from vidkd.engine.evaluate import predicted_name
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.parts import Estimate, Figure, Table, TableCell
@@ -25,14 +25,15 @@ def observed_scores(judged: Mapping[float | None, Judged], metric: str) -> Inter
     first = next(iter(judged.values()))
     rows = {predicted_name(fraction): found.predicted for fraction, found in judged.items() if fraction is not None}
     scores = clip_scores({"label": first.labels, **rows}, metric)
-    return bootstrap_ci([Cell(seed=0, fold="all", correct=scores, group=first.groups)], over=("groups",))
+    return bootstrap_ci([Cell(seed=0, place="all", correct=scores, group=first.groups)], over=("groups",))
 
 
 def observed_table(judged: Mapping[float | None, Judged]) -> Table:
     """Top-1 at every fraction, the mean over them and the area under their curve, each with its interval."""
-    names = {f"{100 * fraction:g} %": at_name(fraction) for fraction in judged if fraction is not None}
+    names = {f"{100 * fraction:g} %": mean_name([fraction]) for fraction in judged if fraction is not None}
     found = {shown: observed_scores(judged, metric) for shown, metric in {**names, "mean": ACCURACY, "area": AREA}.items()}
-    rows: list[tuple[TableCell, ...]] = [(shown, _estimate(interval), interval.clips) for shown, interval in found.items()]
+    clips = len(next(iter(judged.values())).labels)
+    rows: list[tuple[TableCell, ...]] = [(shown, _estimate(interval), clips) for shown, interval in found.items()]
     caption = (
         "In brackets the 95 % interval over test groups. Mean: over the rows above. Area: under the curve by the trapezoid rule, divided "
         "by the range of the shares, so that the two ends count half."
@@ -43,7 +44,7 @@ def observed_table(judged: Mapping[float | None, Judged]) -> Table:
 
 def observed_curve(judged: Mapping[float | None, Judged]) -> Figure:
     """Accuracy against the observed share, with its interval at every fraction."""
-    points = {100 * fraction: _estimate(observed_scores(judged, at_name(fraction))) for fraction in judged if fraction is not None}
+    points = {100 * fraction: _estimate(observed_scores(judged, mean_name([fraction]))) for fraction in judged if fraction is not None}
     return accuracy_by_condition({ACCURACY: points}, title="Accuracy by observed share", condition=SHARE_WORDS)
 
 

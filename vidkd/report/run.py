@@ -100,13 +100,13 @@ def _titled(title: str, observed: str) -> str:
 
 
 def _judged_table(judged: Judged, observed: str, seed: int) -> Table:
-    cell = Cell(seed=0, fold="all", correct=judged.correct, group=judged.groups)
+    cell = Cell(seed=0, place="all", correct=judged.correct, group=judged.groups)
     interval = bootstrap_ci([cell], over=("groups",), seed=seed)
     row: tuple[TableCell, ...] = (
         Estimate(value=interval.mean, ci95=interval.ci95),
         Estimate(value=class_mean(judged.predicted, judged.labels)),
-        interval.clips,
-        interval.groups,
+        len(judged.correct),
+        interval.units,
     )
     caption = (
         interval.note

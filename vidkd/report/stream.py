@@ -17,8 +17,9 @@ from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
 from vidkd.report.stream_figures import loss_figure, time_line
 from vidkd.report.stream_learning import learning_notes, learning_table, verdict
-from vidkd.report.stream_study import quality_figures, quality_table
 from vidkd.report.strips import png_data_uri, side_by_side
+from vidkd.report.study import condition_figures
+from vidkd.report.study_tables import CALLS, study_tables
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import from_row
 from vidkd.video import open_video
@@ -64,8 +65,8 @@ def stream_report(
     if any(key.loss_before is not None and key.loss_after is not None for key in account.keys):
         figures.append(loss_figure(account))
     if policies is not None:
-        tables.append(quality_table(policies))
-        figures += quality_figures(policies)
+        tables.append(study_tables(policies)[0])
+        figures += condition_figures(policies, (CALLS,), ("f1",))
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student worked alone.",

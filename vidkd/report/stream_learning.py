@@ -115,7 +115,7 @@ def _difference(part: Sequence[BesideUnlearned]) -> Interval:
     """As it had learned minus as it began, over stretches of the stream; without an interval for fewer than FEWEST frames."""
     groups = [str(place * min(STRETCHES, len(part)) // len(part)) for place in range(len(part))]
     learned, began = (
-        [Cell(seed=0, fold="all", correct=[getattr(one, name) for one in part], group=groups)] for name in ("learned", "began")
+        [Cell(seed=0, place="all", correct=[getattr(one, name) for one in part], group=groups)] for name in ("learned", "began")
     )
     return paired_difference(learned, began, over=("groups",) if len(part) >= FEWEST else ("seeds",))
 

@@ -1,13 +1,18 @@
-"""Tables of a report as plain text, for a terminal."""
+"""Tables of a report as plain text for a terminal, and as Markdown."""
 
+from vidkd.base.tables import aligned
 from vidkd.report.parts import Estimate, Table, TableCell, format_estimate, format_number
 
 
 def table_text(table: Table) -> str:
     """A table as aligned columns, two spaces between them; a cell of None is a dash."""
-    rows = [table.columns, *(tuple(map(_cell, row)) for row in table.rows)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
-    return "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+    return aligned([table.columns, *(tuple(map(_cell, row)) for row in table.rows)])
+
+
+def table_markdown(table: Table) -> str:
+    """A table as Markdown."""
+    rows = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *(tuple(map(_cell, row)) for row in table.rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
 
 
 def _cell(cell: TableCell) -> str:

@@ -246,7 +246,7 @@ def test_recall_alone_where_objects_may_lack_their_box(pictures: BoxManifest, tm
     found = judge_frames(opened, truth).metrics
     assert list(found) == ["recall50"]
     assert found["recall50"].value == pytest.approx(2 / 3)
-    videos = [Cell(seed=0, fold="x", correct=[n < 4 for n in range(6)], group=[str(n) for n in range(6)])]
+    videos = [Cell(seed=0, place="x", correct=[n < 4 for n in range(6)], group=[str(n) for n in range(6)])]
     wanted = bootstrap_ci(videos, over=("groups",)).ci95
     assert found["recall50"].ci95 == pytest.approx(wanted, abs=0.17), "one video more or less"
 

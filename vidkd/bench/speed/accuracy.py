@@ -135,8 +135,8 @@ def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clip
     fractions = tuple(fraction for fraction in data.observe.judged_fractions if fraction is not None)
     parts = f" at {len(fractions)} observed shares" if len(fractions) > 1 else ""
     return Accuracy(
-        metrics=_figures(judgement.metrics(), clip_draws(judgement), ACCURACY, top1.clips, top1.ci95),
-        on=f"{top1.clips} clips of '{spec.subset}', one window and crop of each{parts}, {top1.groups} groups",
+        metrics=_figures(judgement.metrics(), clip_draws(judgement), ACCURACY, len(cell.correct), top1.ci95),
+        on=f"{len(cell.correct)} clips of '{spec.subset}', one window and crop of each{parts}, {top1.units} groups",
         unobservable=judgement.unobservable,
         fractions=fractions if len(fractions) > 1 else (),
         cell=cell,

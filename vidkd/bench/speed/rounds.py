@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidkd.base.timing import timed
-from vidkd.bench.widening import NORMAL, factor_of
+from vidkd.bench.intervals import NORMAL, factor_of
 
 log = logging.getLogger(__name__)
 DRAWS = 2000

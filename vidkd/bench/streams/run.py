@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.streams.annotated import judged
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
 from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
+from vidkd.bench.streams.figures import judged
 from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.methods import (
     AdaptedOffline,

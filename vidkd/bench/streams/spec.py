@@ -1,16 +1,21 @@
 """What a study of streams says."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError
+from vidkd.bench.study import BaseMethodSpec, BaseStudySpec, BaseTuningSpec, check_known
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.detection.layouts import BOX_LAYOUTS
 from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.policies import SEEDED
 from vidkd.runtime.letterbox import ResizeMode
 
 Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth", "oracle"]
+SHARELESS_KINDS = ("frozen", "oracle")
+"""Kinds that no share of calls is asked of: the one calls never, the other always."""
+PER_SEED = "{seed}"
+"""Stands in the name of a selector's file for the seed, of which each has a selector of its own then."""
 WHOLE = "all"
 """The range of every frame of a stream; no range of a study may have its name."""
 AFTER = "after"
@@ -34,8 +39,8 @@ class SegmentSpec:
     short_side: int | None = None
 
     def __post_init__(self) -> None:
-        if self.frames is not None and not (len(self.frames) == 2 and 0 <= self.frames[0] < self.frames[1]):
-            raise ConfigError(f"frames of a segment are [first, stop], rising from 0: {self.frames}", video=self.video)
+        if self.frames is not None:
+            check_range("frames", self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +58,7 @@ class TruthSpec:
     annotations: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.layout not in BOX_LAYOUTS:
-            raise unknown_name("layout of boxes", self.layout, BOX_LAYOUTS)
+        check_known(self.layout, BOX_LAYOUTS, "layout of boxes", "truth.layout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,21 +80,22 @@ class StreamSpec:
     def __post_init__(self) -> None:
         if not self.segments:
             raise ConfigError("a stream needs a segment", hint="segments: [{video: FILE}]")
-        for name, bounds in self.ranges.items():
-            if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
-                raise ConfigError(f"ranges.{name} is [first, stop], rising from 0: {bounds}")
+        for bounds in self.ranges.values():
+            check_range("ranges", bounds)
         names = [*self.ranges, *(segment.name for segment in self.segments if segment.name)]
-        for name in names:
-            taken = name in (WHOLE, AFTER) or name.startswith(f"{AFTER}_of_")
-            if names.count(name) > 1 or taken or not name.isidentifier() or name != name.lower():
-                raise ConfigError(
-                    f"'{name}' cannot name a range",
-                    hint=f"small letters, digits and _, each name once, not '{WHOLE}', '{AFTER}' or '{AFTER}_of_...'",
-                )
+        bad = [name for name in names if not fits_in_metric(name) or name == WHOLE or name.split("_of_")[0] == AFTER]
+        if bad or len(set(names)) < len(names):
+            raise ConfigError(f"ranges cannot have these names: {', '.join(bad or names)}", hint=f"{METRIC_LETTERS}; not all, not after")
         if self.calls_until is not None and self.calls_until < 1:
             raise ConfigError(f"calls_until is a frame from 1 on: {self.calls_until}", hint="a method of kind: frozen never learns")
         if self.truth is not None and any(segment.short_side for segment in self.segments):
             raise ConfigError("a stream with truth keeps the size of its frames", hint="leave out short_side")
+
+
+def check_range(key: str, bounds: list[int]) -> None:
+    """Raise ConfigError for what is no range of frames."""
+    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
+        raise ConfigError(f"{key} is [first, stop], rising from 0: {bounds}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +145,11 @@ class OracleSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodSpec:
-    """One way along the stream.
+class MethodSpec(BaseMethodSpec):
+    """A method along the stream.
 
     Args:
-        kind: learn; or a baseline: frozen (the student as it is), tracked and flow (the oracle's last boxes, carried on by the tracks of
+        kind: learn; or a baseline: frozen (no learning), tracked and flow (the oracle's last boxes, carried on by the tracks of
             the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen);
             or oracle (asked on every frame, its own boxes are scored: what the student might reach).
         policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream
@@ -154,8 +159,6 @@ class MethodSpec:
         replay: settings of `Replay` over the study's.
         wrong: share of the oracle's boxes that are made wrong before the student learns from them.
         trials: settings (`update.lr: 0.001`) among which tuning chooses.
-        tuned_as: method whose choice is used in place of own trials.
-        label: name in tables; by default the method's own.
     """
 
     kind: Kind = "learn"
@@ -164,43 +167,42 @@ class MethodSpec:
     update: dict[str, Any] = field(default_factory=dict)
     replay: dict[str, Any] = field(default_factory=dict)
     wrong: float = 0.0
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    tuned_as: str | None = None
-    label: str | None = None
-
-    @property
-    def claim(self) -> bool:
-        """No method of a stream is a candidate for a claim."""
-        return False
 
     def __post_init__(self) -> None:
         if not 0 <= self.wrong <= 1:
             raise ConfigError(f"wrong is a share of boxes, in [0, 1]: {self.wrong}")
-        if self.trials and self.tuned_as:
-            raise ConfigError("a method has trials of its own or those of tuned_as", hint="keep one")
+        if self.claim:
+            raise ConfigError("no method of a stream is a candidate for a claim", hint="leave out claim")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the student is trained."""
+        return self.kind in ("learn", "first_tenth")
+
+    @property
+    def depends_on_seed(self) -> bool:
+        """Whether two seeds can give different numbers: a method that draws nothing is run once and its cell counts for every seed."""
+        return self.learns or self.policy in SEEDED or PER_SEED in self.policy or self.wrong > 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamTuningSpec:
+class StreamTuningSpec(BaseTuningSpec):
     """How trials are judged.
 
     Args:
         streams: streams that are used for nothing else.
-        seeds: unlike those of the study.
         calls: share of frames sent to the oracle.
     """
 
     streams: list[str] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=lambda: [100])
     calls: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamStudySpec:
+class StreamStudySpec(BaseStudySpec):
     """A study of streams. Paths are looked for below the roots of the command line, then beside the study's file, then from here.
 
     Args:
-        study: name; its cells are written to results/<study>.
         student: the light detector.
         oracle: the heavy detector.
         streams: by name.
@@ -215,17 +217,13 @@ class StreamStudySpec:
         iou: overlap from which a box agrees with the oracle's.
         score: from which score on boxes count in F1, on both sides.
         threads: of torch and of the oracle.
-        title: heading of tables and of the report.
-        text: what the study asks and how, for its page.
     """
 
-    study: str
     student: StudentSpec
     oracle: OracleSpec
     streams: dict[str, StreamSpec]
     methods: dict[str, MethodSpec]
     calls: list[float] = field(default_factory=lambda: [0.05])
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     update: dict[str, Any] = field(default_factory=dict)
     replay: dict[str, Any] = field(default_factory=dict)
     reference: list[str] = field(default_factory=list)
@@ -234,47 +232,30 @@ class StreamStudySpec:
     iou: float = 0.5
     score: float = SCORE
     threads: int = 1
-    title: str | None = None
-    text: str = ""
 
     def __post_init__(self) -> None:
+        self.check()
         for name in self.reference:
-            _check_known(name, self.methods, "method", "reference")
+            check_known(name, self.methods, "method", "reference")
             if not fits_in_metric(name):
-                raise ConfigError(f"reference: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", hint=METRIC_LETTERS)
+                raise ConfigError(f"reference: '{name}' cannot be in the name of a metric (f1_{AFTER}_of_...)", hint=METRIC_LETTERS)
         for name in self.tuning.streams:
-            _check_known(name, self.streams, "stream", "tuning.streams")
-        for name, method in self.methods.items():
-            if method.tuned_as is not None:
-                tuned = [other for other, spec in self.methods.items() if spec.trials]
-                _check_known(method.tuned_as, tuned, "method with trials", f"methods.{name}.tuned_as")
-        for share in [*self.calls, self.tuning.calls, *(share for method in self.methods.values() for share in method.calls)]:
-            if not 0 < share <= 1:
-                raise ConfigError(f"calls are shares of the frames, in (0, 1]: {share}")
-        if self.tuned and not self.tuning.streams:
+            check_known(name, self.streams, "stream", "tuning.streams")
+        shares = [*self.calls, self.tuning.calls, *(share for method in self.methods.values() for share in method.calls)]
+        if not all(0 < share <= 1 for share in shares) or not self.calls or len(set(self.calls)) < len(self.calls):
+            raise ConfigError("calls are shares of the frames, in (0, 1], each once", found=", ".join(map(str, shares)))
+        if not self.tuning.streams and any(method.trials for method in self.methods.values()):
             raise ConfigError("methods have trials, but no stream is there to judge them", hint="tuning: {streams: [NAME]}")
         if not self.test_streams:
             raise ConfigError("every stream is used for tuning", hint="name one more stream")
-        if not 0 < self.iou <= 1 or not 0 <= self.score <= 1:
-            raise ConfigError(f"iou lies in (0, 1], score in [0, 1]: {self.iou}, {self.score}")
-        for name, least in (("block", 1), ("threads", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for key, values in (("seeds", self.seeds), ("calls", self.calls), ("seeds, tuning.seeds", [*self.seeds, *self.tuning.seeds])):
-            if not values or len(set(values)) < len(values):
-                raise ConfigError(f"{key}: none is there, or one twice", found=", ".join(map(str, values)))
+        if not (0 < self.iou <= 1 and 0 <= self.score <= 1 and self.block >= 1 and self.threads >= 1):
+            raise ConfigError("iou must be in (0, 1], score in [0, 1], block and threads at least 1")
 
-    @property
-    def tuned(self) -> bool:
-        """Whether any method has trials."""
-        return any(method.trials for method in self.methods.values())
+    def shares_of(self, method: str) -> list[float]:
+        """Shares of calls that a method is run at: [0] for one that is never asked for a share."""
+        return [0.0] if self.methods[method].kind in SHARELESS_KINDS else self.methods[method].calls or self.calls
 
     @property
     def test_streams(self) -> list[str]:
         """Streams that are not for tuning."""
         return [name for name in self.streams if name not in self.tuning.streams]
-
-
-def _check_known(name: str, known: Collection[str], kind: str, where: str) -> None:
-    if name not in known:
-        raise unknown_name(kind, name, known, where=where)

@@ -11,26 +11,22 @@ from typing import Any
 
 import torch
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError
 from vidkd.base.roots import find_below
-from vidkd.bench.streams.spec import MethodSpec, OracleSpec, StreamStudySpec
-from vidkd.bench.streams.typed import built, merged, read_spec
-from vidkd.bench.study import EVERYWHERE, CellKey, Chosen, Phase, Places, Study
-from vidkd.detection.annotations import BoxManifest
+from vidkd.base.settings import load_settings
+from vidkd.base.yaml_files import merge
+from vidkd.bench.streams.figures import StreamCounts
+from vidkd.bench.streams.spec import PER_SEED, OracleSpec, StreamStudySpec
+from vidkd.bench.study import EVERYWHERE, CellKey, Chosen, Phase, Places, Study, check_known
 from vidkd.detection.online import Replay, Update
 from vidkd.detection.online.distillation import NEEDS_HEADS
 from vidkd.detection.opening import ModelFiles
-from vidkd.detection.policies import BARE, SEEDED
+from vidkd.detection.policies import BARE
 from vidkd.engine.run_folder import flatten
 from vidkd.runtime.metadata_file import read_names
 from vidkd.video.files import content_of
 
-SEEDLESS_KINDS = ("frozen", "tracked", "flow", "oracle")
-SHARELESS_KINDS = ("frozen", "oracle")
-"""Kinds that no share of calls is asked of: the one calls never, the other always."""
 HINDSIGHT = "hindsight"
-PER_SEED = "{seed}"
-"""Stands in the name of a selector's file for the seed, of which each has a selector of its own then."""
 TRUTH = "truth"
 """The name of the hash of the annotated frames, among those of files."""
 
@@ -39,8 +35,8 @@ TRUTH = "truth"
 class Learning:
     """How a method learns."""
 
-    update: Update
-    replay: Replay
+    update: Update = field(default_factory=Update)
+    replay: Replay = field(default_factory=Replay)
 
 
 @dataclass(frozen=True)
@@ -48,32 +44,12 @@ class StreamStudy(Study):
     """Methods x shares of calls x seeds x streams."""
 
     spec: StreamStudySpec
-    _truths: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)  # hashes by stream, which take long
-
-    @property
-    def name(self) -> str:
-        """As `Study`."""
-        return self.spec.study
-
-    @property
-    def methods(self) -> Mapping[str, Any]:
-        """As `Study`."""
-        return self.spec.methods
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        """As `Study`."""
-        return self.spec.seeds
+    _truths: dict[str, str] = field(default_factory=dict, compare=False, repr=False)  # hashes by stream, which take long
 
     @property
     def choices(self) -> Mapping[str, Sequence[str]]:
         """One choice for all test streams, by all tuning streams."""
         return {EVERYWHERE: self.spec.tuning.streams}
-
-    @property
-    def tuning_seeds(self) -> Sequence[int]:
-        """As `Study`."""
-        return self.spec.tuning.seeds
 
     @property
     def metric(self) -> str:
@@ -102,21 +78,20 @@ class StreamStudy(Study):
                 for seed in (spec.seeds if seeds is None else seeds)
                 for stream in spec.test_streams
                 for name in (spec.methods if methods is None else methods)
-                for share in shares_of(spec, name)
-                if depends_on_seed(spec.methods[name]) or seed == spec.seeds[0]
+                for share in spec.shares_of(name)
+                if spec.methods[name].depends_on_seed or seed == spec.seeds[0]
             ]
         ]
 
     def settings(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> dict[str, Any]:  # noqa: ARG002
         """As `Study`; files are named, and their content is among the inputs."""
         spec, method = self.spec, self.spec.methods[key.method]
-        learns = method.kind in ("learn", "first_tenth")
         found = {
             "kind": method.kind,
             "policy": method.policy if method.kind in ("learn", "tracked", "flow") else None,
             "calls": key.calls,
             "wrong": method.wrong,
-            **(dataclasses.asdict(learning_of(spec, key, chosen)) if learns else {}),
+            **(dataclasses.asdict(learning_of(spec, key, chosen)) if method.learns else {}),
             "student": dataclasses.asdict(spec.student),
             "oracle": dataclasses.asdict(spec.oracle),
             "stream": dataclasses.asdict(spec.streams[key.place]),
@@ -142,12 +117,13 @@ class StreamStudy(Study):
             names.append(selector)
         found = {name: content_of(self.find(name, places)) for name in dict.fromkeys(names)}
         found |= {path.name: content_of(path) for path in self.oracle_files(places).beside()}
-        if key.place not in self._truths:
-            self._truths[key.place] = _truth_content(self, key.place, places)
-        truth = self._truths[key.place]
-        return found if truth is None else {**found, TRUTH: truth}
+        if spec.streams[key.place].truth is not None:
+            if key.place not in self._truths:
+                self._truths[key.place] = _hash_of_truth(self, key.place, places)
+            found[TRUTH] = self._truths[key.place]
+        return found
 
-    def prepare(self, keys: Sequence[CellKey], phase: Phase, places: Places, chosen: Chosen, workers: int) -> dict[str, str]:  # noqa: ARG002
+    def prepare(self, keys: Sequence[CellKey], places: Places) -> None:
         """Ask the oracle about every frame of the streams, in this process. Raises ConfigError where tuning and test share frames."""
         from vidkd.bench.streams.answers import oracle_boxes
         from vidkd.bench.streams.footage import check_streams_apart, stretches_of
@@ -156,7 +132,6 @@ class StreamStudy(Study):
             check_streams_apart(self, places)
         for stream in dict.fromkeys(key.place for key in keys):
             oracle_boxes(stretches_of(self, stream, places), self.oracle_files(places), places.cache)
-        return {}
 
     def run(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:  # noqa: ARG002
         """Run a cell with the study's number of threads."""
@@ -171,21 +146,17 @@ class StreamStudy(Study):
 
     def score(self, cell: Mapping[str, Any]) -> dict[str, float]:
         """F1; the earlier of equal trials is chosen."""
-        from vidkd.bench.streams.summary import as_counts
-
-        return {"score": round(as_counts(cell).f1, 6), "nll": 0.0}
+        return {"score": round(StreamCounts.of(cell).value, 6), "nll": 0.0}
 
     def line(self, cell: Mapping[str, Any]) -> str:
         """As `Study`."""
-        from vidkd.bench.streams.summary import as_counts
-
-        return f"F1 {as_counts(cell).f1:.3f}  {len(cell['called'])} calls  {cell['seconds']['whole']:.0f} s"
+        return f"F1 {StreamCounts.of(cell).value:.3f}  {len(cell['called'])} calls  {cell['seconds']['whole']:.0f} s"
 
     def summarise(self, cells: Mapping[str, Mapping[str, Any]], claims: Mapping[str, str]) -> dict[str, Any]:  # noqa: ARG002
         """As `Study`."""
-        from vidkd.bench.streams.summary import by_method_and_share, summarise_streams
+        from vidkd.bench.streams.summary import summarise_streams
 
-        return summarise_streams(self, by_method_and_share(self, cells))
+        return summarise_streams(self, cells)
 
     def find(self, name: str, places: Places) -> Path:
         """The file or folder that the study names: below a root, beside its file, or from here. Raises ConfigError for none."""
@@ -211,12 +182,27 @@ class StreamStudy(Study):
 def read_stream_study(path: Path | str) -> StreamStudy:
     """Read a study of streams. Raises ConfigError with file and key for anything unknown, of a wrong type or out of range."""
     path = Path(path)
-    study = StreamStudy(path, (), read_spec(StreamStudySpec, path))
-    try:
-        check_methods(study.spec)
-    except ConfigError as error:
-        raise error.with_lines(study=path) from error
+    study = StreamStudy(path, (), load_settings(StreamStudySpec, path))
+    for name in study.spec.methods:
+        try:
+            _check_method(study.spec, name)
+        except ConfigError as error:
+            raise error.with_lines(study=f"{path}: methods.{name}") from error
     return study
+
+
+def _check_method(spec: StreamStudySpec, name: str) -> None:
+    """Raise ConfigError for a method whose policy is unknown, or whose settings, in any trial, cannot be used."""
+    method, known = spec.methods[name], (*BARE, HINDSIGHT)
+    if not Path(method.policy).suffix:  # a file of a selector has one, so that a name without one is a policy, if need be misspelt
+        check_known(method.policy, known, "key-frame policy (or the file of a trained selector)", f"methods.{name}.policy")
+    nothing: Chosen = {other: {EVERYWHERE: {}} for other in spec.methods}
+    for trial in range(-1, len(method.trials)):
+        learning = learning_of(spec, CellKey(name, trial, spec.seeds[0], spec.test_streams[0]), nothing)
+        if learning.update.loss in NEEDS_HEADS and not spec.oracle.heads:
+            raise ConfigError(f"the loss {learning.update.loss} needs raw heads", hint="oracle.heads: true")
+    if spec.oracle.heads and method.wrong:
+        raise ConfigError("raw heads are not made wrong", hint="an oracle without heads, or wrong: 0")
 
 
 def selector_name(study: StreamStudy, key: CellKey) -> str | None:
@@ -225,36 +211,19 @@ def selector_name(study: StreamStudy, key: CellKey) -> str | None:
     return None if policy in (*BARE, HINDSIGHT) else policy.replace("{stream}", key.place).replace(PER_SEED, str(key.seed))
 
 
-def _truth_content(study: StreamStudy, stream: str, places: Places) -> str | None:
-    """Hash of the annotated frames of a stream, None without any."""
+def _hash_of_truth(study: StreamStudy, stream: str, places: Places) -> str:
+    """Short SHA-256 of classes, places and boxes of the annotated frames, as they were read, whatever files they came from."""
     from vidkd.bench.streams.footage import stretches_of, truth_of
 
-    if study.spec.streams[stream].truth is None:
-        return None
     classes = tuple(read_names(study.find(study.spec.student.names, places)))
-    return hash_of_truth(truth_of(study, stream, stretches_of(study, stream, places), classes, places))
-
-
-def hash_of_truth(truth: BoxManifest | None) -> str | None:
-    """Short SHA-256 of classes, places and boxes, as they were read, whatever files they came from; None without any."""
-    if truth is None:
-        return None
+    truth = truth_of(study, stream, stretches_of(study, stream, places), classes, places)
+    assert truth is not None
     digest = hashlib.sha256(repr(truth.classes).encode())
     for frame in truth.frames:
         digest.update(f"\n{frame.frame_index} {frame.width} {frame.height} {frame.complete} {len(frame)} ".encode())
         for part in (frame.boxes, frame.labels, frame.ignore, frame.track_ids):
             digest.update(b"-" if part is None else part.tobytes())
     return digest.hexdigest()[:16]
-
-
-def shares_of(spec: StreamStudySpec, method: str) -> list[float]:
-    """Shares of calls that a method is run at: [0] for one of SHARELESS_KINDS."""
-    return [0.0] if spec.methods[method].kind in SHARELESS_KINDS else spec.methods[method].calls or spec.calls
-
-
-def depends_on_seed(method: MethodSpec) -> bool:
-    """Whether two seeds can give unlike numbers: a method that draws nothing is run once and stands for every seed."""
-    return method.kind not in SEEDLESS_KINDS or method.policy in SEEDED or PER_SEED in method.policy or method.wrong > 0
 
 
 def learning_of(spec: StreamStudySpec, key: CellKey, chosen: Chosen) -> Learning:
@@ -265,36 +234,13 @@ def learning_of(spec: StreamStudySpec, key: CellKey, chosen: Chosen) -> Learning
         over = method.trials[key.trial]
     elif method.trials or method.tuned_as:
         over = chosen[method.tuned_as or key.method][EVERYWHERE]
-    settings = merged({"update": spec.update, "replay": spec.replay}, {"update": method.update, "replay": method.replay}, over)
-    stray = [name for name in settings if name not in ("update", "replay")]
-    if stray:
-        raise ConfigError(f"methods.{key.method}: a trial sets update.* and replay.*, not '{stray[0]}'")
+    settings = {"update": merge({}, spec.update), "replay": merge({}, spec.replay)}
+    for part in ({"update": method.update, "replay": method.replay}, over):
+        settings = merge(settings, part)
     learning = _built_learning(json.dumps(settings, sort_keys=True))
     return dataclasses.replace(learning, replay=dataclasses.replace(learning.replay, seed=key.seed))
 
 
-@functools.lru_cache(maxsize=256)  # cells of one method differ in seed, stream and share alone, and typed reading is slow
+@functools.lru_cache(maxsize=256)  # cells of one method differ only in seed, stream and share, and typed reading is slow
 def _built_learning(settings: str) -> Learning:
-    content = json.loads(settings)
-    return Learning(update=built(Update, content["update"]), replay=built(Replay, content["replay"]))
-
-
-def check_methods(spec: StreamStudySpec) -> None:
-    """Raise ConfigError for a method whose policy nobody knows, or whose settings, in any trial, cannot be used."""
-    for name, method in spec.methods.items():
-        _check_policy(name, method.policy)
-        for trial in range(-1, len(method.trials)):
-            untuned = trial < 0
-            nothing: Chosen = {other: {EVERYWHERE: {}} for other in spec.methods}
-            learning = learning_of(spec, CellKey(name, trial, spec.seeds[0], spec.test_streams[0], spec.calls[0]), nothing)
-            if learning.update.loss in NEEDS_HEADS and not spec.oracle.heads:
-                raise ConfigError(f"methods.{name}: the loss {learning.update.loss} needs raw heads", hint="oracle.heads: true")
-            if untuned and spec.oracle.heads and method.wrong:
-                raise ConfigError(f"methods.{name}: raw heads are not made wrong", hint="an oracle without heads, or wrong: 0")
-
-
-def _check_policy(method: str, policy: str) -> None:
-    """A file of a selector has a suffix, so that a name without one is a policy, if need be misspelt."""
-    known = (*BARE, HINDSIGHT)
-    if policy not in known and not Path(policy).suffix:
-        raise unknown_name("key-frame policy", policy, known, where=f"methods.{method}", or_else="the file of a trained selector")
+    return load_settings(Learning, settings=json.loads(settings), where="update and replay of a method")
