@@ -116,6 +116,7 @@ def test_the_kind_of_run_is_that_of_its_task(tmp_path: Path, capsys: pytest.Capt
     assert kind_of_run(detector, [])[0].best == "AP50"
     assert kind_of_run(clips, [])[0].best == "top-1"
     assert kind_of_run(clips, ["--task", "yolo"])[0].best == "AP50"
+    assert kind_of_run(REPOSITORY / "configs/detection/shapes_student.yaml", [])[1] == "yolo", "the task of the file that it inherits from"
     assert kind_of_run(None, [])[1] == "supervised"
     with pytest.raises(ConfigError, match=r"yolov9[\s\S]*yolo"):
         kind_of_run(wrong, [])

@@ -48,7 +48,7 @@ def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunK
     from vidkd.base.errors import unknown_name
     from vidkd.base.settings import chosen_task, read_yaml
 
-    task = chosen_task(read_yaml(Path(path)).content if path is not None else {}, overrides)
+    task = chosen_task(read_yaml(Path(path), inherit=True).content if path is not None else {}, overrides)
     for kind in KINDS:
         if task in kind.config.tasks():
             return kind, task
