@@ -93,13 +93,6 @@ def test_a_class_is_walked_through_before_a_clip_repeats() -> None:
         assert max(times.values()) - min(times.values()) <= (1 if members <= 10 else 0)
 
 
-def test_each_draw_of_a_clip_within_an_epoch_has_a_number_of_its_own() -> None:
-    batch = sampler(40, 40, labels=LABELS).batch(0)
-    assert len(set(batch)) == 40
-    assert sorted(draw for _, index, draw in batch if LABELS[index] == 3) == list(range(10))
-    assert {draw for _, index, draw in batch if LABELS[index] == 0} == {0}
-
-
 # --- loaders ---
 
 

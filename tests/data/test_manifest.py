@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip, Manifest, is_manifest
 
 NASTY = ["videos/a b/clip.avi", "vidéos/跳/clip ünï.mp4", "q'uote\"s/new\nline\u2028.avi", "back\\slash#(1)&!.webm"]
@@ -73,22 +73,6 @@ def test_a_root_that_is_gone_is_an_error(tmp_path: Path) -> None:
         Manifest.read(tmp_path / "m.jsonl")
     with pytest.raises(DataError, match=r"data root not found: .*nowhere\n.*given"):
         Manifest.read(tmp_path / "m.jsonl", root=tmp_path / "nowhere")
-
-
-def test_select_keeps_the_order_and_knows_its_names(tmp_path: Path) -> None:
-    clips = [
-        clip("c", subsets={"1": "train"}),
-        clip("a", subsets={"1": "test", "2": "train"}),
-        clip("b", subsets={"1": "train", "2": "val"}),
-    ]
-    chosen = manifest(tmp_path, *clips)
-    assert [c.path for c in chosen.select("1", "train")] == ["c", "b"]
-    assert [c.path for c in chosen.select("2", "train")] == ["a"]
-    assert chosen.select("2", "test") == []
-    with pytest.raises(ConfigError, match=r"unknown split '01'(.|\n)*did you mean : 1(.|\n)*known +: 1, 2"):
-        chosen.select("01", "train")
-    with pytest.raises(ConfigError, match=r"unknown subset 'tset'(.|\n)*did you mean : test"):
-        chosen.select("1", "tset")
 
 
 HEADER = {

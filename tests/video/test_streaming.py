@@ -36,10 +36,9 @@ def test_damaged_file_raises_where_the_damage_is(made: Made) -> None:
             next(frames)
 
 
-def test_damage_in_a_live_source_is_left_out_and_counted(made: Made) -> None:
+def test_damage_in_a_live_source_is_left_out(made: Made) -> None:
     with streaming.FrameStream(streaming.open_container(made("damaged.ts")), "udp://a", live=True) as stream:
         times_s = [frame.time_s for frame in stream]
-        assert stream.damaged_count >= 1
     assert 55 < len(times_s) < 120
     assert (np.diff(times_s) > 0).all()
 

@@ -86,7 +86,7 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
         flow[window.targets == window.frames] = 0  # a frame that is held stands still
     elif want_flow:
         flow = stored_flow(video, window, config, clip_path)
-    resized = None if flow is None else half(resize_flow(flow, height, width)).astype(np.float32)
+    resized = None if flow is None else resize_flow(flow, height, width).astype(np.float16).astype(np.float32)
     return Footage(resize_frames(frames, height, width), resized, window.held)
 
 
@@ -95,11 +95,6 @@ def stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip_
     if not clip_path:
         raise DataError("stored flow is known for the clips of a data set only", video=video.path, hint="data.flow.source=dis computes it")
     return read_stored_flow(Path(str(config.flow.folder)), clip_path, window, frame_count=len(video))
-
-
-def half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Flow as it is kept."""
-    return flow.astype(np.float16)
 
 
 def open_clip(path: Path, clip: Clip, config: FootageConfig) -> VideoReader:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.flow import dis_flow, resize_flow
-from vidkd.data.footage import Footage, FootageConfig, Seen, half, open_clip, shrink, stored_flow
+from vidkd.data.footage import Footage, FootageConfig, Seen, open_clip, shrink, stored_flow
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import Request, choose_windows
 from vidkd.data.transforms import resize_frames, working_size
@@ -96,5 +96,5 @@ def _parts(
             short = count < config.window.span
             window = Window(inside[numbers], inside[targets if short else np.where(numbers + step < count, targets, numbers)])
             flow = stored_flow(video, window, config, clip_path)
-        yield resize_frames(here, height, width), None if flow is None else half(resize_flow(flow, height, width))
+        yield resize_frames(here, height, width), None if flow is None else resize_flow(flow, height, width).astype(np.float16)
         kept = kept[end - start :]

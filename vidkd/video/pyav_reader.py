@@ -38,10 +38,8 @@ def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], tim
 
 
 def in_seconds(ticks: Sequence[int] | npt.NDArray[np.int64], time_base: Fraction) -> Times:
-    """Seconds of multiples of `time_base` that rise from 0, each rounded once: the double nearest to the fraction."""
-    if int(ticks[-1]) * time_base.numerator < 2**53 and time_base.denominator < 2**53:  # exact up to the division
-        return np.asarray(ticks, np.int64) * time_base.numerator / time_base.denominator
-    return np.array([float(int(tick) * time_base) for tick in ticks], dtype=np.float64)
+    """Seconds of multiples of `time_base` that rise from 0, each the double nearest to the fraction, as numerators stay below 2^53."""
+    return np.asarray(ticks, np.int64) * time_base.numerator / time_base.denominator
 
 
 def end_s(times_s: Times, last_duration: int | None, time_base: Fraction, nominal_s: float) -> float:

@@ -28,13 +28,9 @@ SILENCE_S = 10.0
 
 
 class FrameStream:
-    """An iterator of frames, and a context manager; made by `open_stream`.
-
-    damaged_count: packets and pictures of a live source that were left out because they were damaged.
-    """
+    """An iterator of frames, and a context manager; made by `open_stream`."""
 
     def __init__(self, container: Any, source: str, *, live: bool) -> None:
-        self.damaged_count = 0
         self._source, self._live, self._container = source, live, container
         self._stream = video_stream(container, source)
         check_frame_size(source, self._stream.codec_context.width, self._stream.codec_context.height)
@@ -74,13 +70,10 @@ class FrameStream:
                 except av.FFmpegError:
                     if not self._live:
                         raise
-                    self.damaged_count += 1
                     continue
                 sound = [frame for frame in frames if not frame.is_corrupt]
-                if packet.is_corrupt or len(sound) < len(frames):
-                    if not self._live:
-                        raise damaged(self._source, count, "a packet or picture is damaged")
-                    self.damaged_count += 1
+                if not self._live and (packet.is_corrupt or len(sound) < len(frames)):
+                    raise damaged(self._source, count, "a packet or picture is damaged")
                 yield from sound
                 count += len(sound)
         except (av.FFmpegError, OSError) as error:
@@ -91,7 +84,7 @@ def open_stream(source: int | str | Path) -> FrameStream:
     """Open a camera (its number), a network stream (`rtsp://…`, `http://…`) or a file, for one pass from now on.
 
     Frames are upright uint8 RGB, decoded one at a time with PyAV; nothing is known in advance, neither their number nor their times.
-    Damaged frames of a camera or network source are left out and counted; in a file they raise VideoError. So does a source that is
+    Damaged frames of a camera or network source are left out; in a file they raise VideoError. So does a source that is
     missing, silent or too large.
     """
     if isinstance(source, int):

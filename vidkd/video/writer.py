@@ -49,7 +49,8 @@ class VideoWriter:
     def __init__(self, path: Path | str, *, fps: float | Fraction, crf: int = 18, lossless: bool = False) -> None:
         self.path = Path(path)
         self._rate, self._crf, self._lossless = Fraction(fps).limit_denominator(1001), crf, lossless
-        self._temporary = temporary_beside(self.path)
+        # in the same folder, as a rename is atomic only there, and with the suffix, by which FFmpeg knows the container
+        self._temporary = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(4)}.tmp{self.path.suffix}")
         self._variable, self._last_stamp = False, -1
         self._shape: tuple[int, ...] = ()
         self._container: Any = None
@@ -57,7 +58,7 @@ class VideoWriter:
 
     def write(self, image: Image, time_s: float | None = None) -> None:
         """Append a uint8 RGB frame (H, W, 3); `time_s` is when it appears (from 0, rising): for all frames or for none."""
-        with self._told():
+        with _refusals_told(self.path):
             if self._stream is None:
                 self._variable, self._shape = time_s is not None, image.shape
                 self._open(*image.shape[:2])
@@ -79,7 +80,7 @@ class VideoWriter:
         if self._stream is None:
             raise VideoError(f"no frame was written to: {self.path}")
         try:
-            with self._told():
+            with _refusals_told(self.path):
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 _publish(self._temporary, self.path)
@@ -103,9 +104,6 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
-
-    def _told(self) -> Any:
-        return _refusals_told(self.path)
 
     def _open(self, height: int, width: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,11 +149,6 @@ def _refusals_told(path: Path) -> Iterator[None]:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"cannot write video: {path}", reason=reason_of(error), hint=WRITE_FIX) from error
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name in the same folder (a rename is atomic only there) that keeps the suffix, by which FFmpeg knows the container."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
 def _publish(temporary: Path, path: Path) -> None:

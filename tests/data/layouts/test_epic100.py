@@ -155,14 +155,6 @@ def test_bad_lists(tree: Tree, over: dict[str, str], message: str) -> None:
         read(make(tree, **over), Options())
 
 
-@pytest.mark.parametrize("name", ["verb_classes", "noun_classes", "video_info"])
-def test_a_list_that_is_needed(tree: Tree, name: str) -> None:
-    root = make(tree)
-    (root / "annotations" / f"EPIC_100_{name}.csv").unlink()
-    with pytest.raises(DataError, match=rf"list not found: .*EPIC_100_{name}\.csv"):
-        read(root, Options())
-
-
 @pytest.mark.parametrize(
     ("count", "video", "fps", "expected"),
     [

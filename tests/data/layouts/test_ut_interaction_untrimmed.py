@@ -120,15 +120,6 @@ def test_a_bad_row_is_named(cells: list[float]) -> None:
         read_rows([HEAD[1], ["seq1", *map(float, [*cells, *BOX])]], "sheet A")
 
 
-def test_a_file_that_is_no_table(tmp_path: Path) -> None:
-    (tmp_path / LABELS).write_bytes(b"\x00" * 600)
-    with pytest.raises(DataError, match="not an Excel table"):
-        read(tmp_path, Options())
-    write_xls(tmp_path / LABELS, HEAD)
-    with pytest.raises(DataError, match="no action in"):
-        read(tmp_path, Options())
-
-
 @pytest.mark.data
 def test_the_official_labels(real_data: Path) -> None:
     """Sixty actions a set, ten of each class, none of which overlaps another; frames as in the segmented clips' order."""

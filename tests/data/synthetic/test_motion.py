@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.cli.main import main
 from vidkd.data.layouts import LAYOUTS, Options
 from vidkd.data.manifest import Manifest
 from vidkd.data.synthetic.motion import (
@@ -58,15 +57,6 @@ def test_decoded_frames_are_the_same_on_every_run_and_for_a_clip_written_alone(w
     assert np.array_equal(alone, render(SMALL, draw_scene(SMALL, ClipPlace(group=3, label=5, number=1))))
 
 
-def test_seed_and_place_each_change_the_clip():
-    place = ClipPlace(group=1, label=0, number=1)
-    frames = render(SMALL, draw_scene(SMALL, place))
-    for other in (ClipPlace(group=1, label=0, number=2), ClipPlace(group=2, label=0, number=1), ClipPlace(group=1, label=1, number=1)):
-        assert not np.array_equal(frames, render(SMALL, draw_scene(SMALL, other)))
-    reseeded = MotionShapesConfig(**{**SMALL.as_dict(), "classes": CLASSES, "seed": 1})
-    assert not np.array_equal(frames, render(reseeded, draw_scene(reseeded, place)))
-
-
 def test_a_second_call_writes_what_is_missing(written):
     out, _ = written
     paths = [out / video_path(SMALL, place) for place in clip_places(SMALL)]
@@ -113,18 +103,6 @@ def test_lists_manifest_and_truth_agree_and_groups_do_not_cross_the_split(writte
         assert row["shapes"][row["actor"]]["role"] == "actor"
 
 
-def test_the_command_says_what_it_wrote_and_finds_the_work_done(tmp_path, capsys):
-    arguments = ["make_data", "--out", str(tmp_path / "set"), "--clips-per-class-train", "1", "--clips-per-class-test", "1"]
-    arguments += ["--clips-per-group", "1", "--frames", "6", "--classes", "LeftRight", "Clockwise", "--workers", "1"]
-    assert main(arguments) == 0
-    assert "2 training and 2 test clips of 2 classes" in (said := capsys.readouterr().out)
-    assert "(4 written, 0 already there" in said
-    assert main(arguments) == 0
-    assert "(0 written, 4 already there" in capsys.readouterr().out
-    assert main([*arguments, "--noise", "0.1"]) == 2
-    assert "noise: 0.02 there, 0.1 asked" in capsys.readouterr().err
-
-
 # ---- what is true of it
 
 
@@ -139,16 +117,6 @@ def test_boxes_are_the_extent_of_the_drawn_pixels(kind):
         drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(drawn) - box).max() <= 1.0
         assert frame[..., 0].sum() > 0.3 * np.prod(box[2:] - box[:2])
-
-
-def test_a_shape_at_the_edge_is_cut_there_and_so_is_its_box():
-    shape = Shape("square", 5.0, np.ones(3, np.float32), np.array([[0.3, 0.2, 0.1]]), 0.2)
-    inner, wide = np.array([[1.5, 20.0], [19.0, 31.0], [30.5, 30.5]]), np.zeros((3, 64, 64, 3), np.float32)
-    paint(wide, shape, inner + 16)
-    frames = np.zeros((3, 32, 32, 3), np.float32)
-    paint(frames, shape, inner)
-    np.testing.assert_allclose(frames, wide[:, 16:48, 16:48], atol=1e-6)
-    np.testing.assert_allclose(boxes_of(shape, inner, 32)[0], [0, 15.5, 6, 24.5])
 
 
 def test_the_middle_of_a_shape_never_leaves_the_frame_and_edges_are_seldom_crossed():

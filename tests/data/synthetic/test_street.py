@@ -89,18 +89,6 @@ def test_a_scene_that_returns_looks_the_same_and_other_shapes_pass():
     assert [p.boxes[0].tolist() for p in first.passages] != [p.boxes[0].tolist() for p in again.passages]
 
 
-def test_visits_fill_the_stream_in_unequal_parts_that_differ_between_streams():
-    streams = [draw_street(LONG, VideoPlace(role="stream_test", number=number)) for number in (1, 2, 3)]
-    for stream in streams:
-        starts = [visit.first_frame for visit in stream.visits]
-        lengths = [visit.frames for visit in stream.visits]
-        assert starts == np.cumsum([0, *lengths[:-1]]).tolist()
-        assert sum(lengths) == stream.frames == 900
-        assert min(lengths) >= 75
-        assert max(lengths) > 1.3 * min(lengths)
-    assert len({tuple(visit.frames for visit in stream.visits) for stream in streams}) == 3
-
-
 def test_boxes_lie_around_what_was_painted():
     config = dataclasses.replace(LONG, arrivals_per_s=0.15)
     visit = draw_street(config, STREAM).visits[0]
