@@ -8,7 +8,7 @@ import pytest
 
 from vidkd.inference.anticipate import Decision
 from vidkd.report import anticipation_overlay
-from vidkd.report.anticipation_overlay import MARK, PAST_S, STRIP_GROUND, WHITE, OverlayWriter, Panel, colour_of, panel_height, shaded
+from vidkd.report.anticipation_overlay import MARK, PAST_S, WHITE, OverlayWriter, Panel, colour_of, panel_height, shaded
 from vidkd.video import Frame, open_video
 
 CLASSES = ("waves", "walks", "falls")
@@ -75,13 +75,6 @@ def test_a_column_is_as_high_as_the_probability() -> None:
     assert found[1].min() > found[2].max()
 
 
-def test_what_is_unsure_is_pale() -> None:
-    assert shaded(colour_of(1), 1.0) == colour_of(1)
-    distances = [float(np.linalg.norm(np.subtract(shaded(colour_of(1), p), STRIP_GROUND))) for p in (0.0, 0.19, 0.5, 1.0)]
-    whole = distances[-1]
-    np.testing.assert_allclose(np.divide(distances, whole), [0.2, 0.2 + 0.8 * 0.19, 0.6, 1.0], atol=0.01)
-
-
 def test_classes_in_the_strip_are_named_though_they_are_not_among_the_best_any_more() -> None:
     shown = panel()
     shown.add([decision(1.0, best=2), decision(4.0, best=1)])
@@ -112,26 +105,6 @@ def test_the_legend_names_the_largest_and_says_how_many_more_there_are(monkeypat
     assert written[:-1] == ["a", "b", "c"]
 
 
-def test_the_foot_says_how_long_the_strip_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    monkeypatch.setattr(Panel, "_text", lambda self, image, text, *place: written.append(text))
-    for gap_s, foot in (
-        (1.0, "last 8 s, next 1.5 s    white: now (4.9 s)    yellow: decided"),
-        (0.0, "last 8 s    white: now (4.9 s)    yellow: decided"),
-    ):
-        shown = panel()
-        shown.add([decision(4.5, gap_s=gap_s)])
-        shown.draw(4.9)
-        assert written[-1] == foot
-
-
-@pytest.mark.parametrize("classes", [4, 60])
-def test_classes_have_colours_of_their_own(classes: int) -> None:
-    colours = np.array([colour_of(k) for k in range(classes)], float)
-    apart = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1e9 * np.eye(classes)
-    assert apart.min() > (80 if classes == 4 else 4)
-
-
 def test_the_best_class_has_the_longest_bar() -> None:
     shown = panel(top=3)
     shown.add([decision(4.0, best=2)])
@@ -150,12 +123,6 @@ def test_what_lies_behind_the_strip_is_forgotten() -> None:
             assert len(shown) <= 2 * (PAST_S + 1) + 12
     shown.draw(5000.0)
     assert len(shown) == 1, "the last decision stays in force"
-
-
-def test_before_the_first_decision_there_is_nothing_to_show() -> None:
-    image = panel().draw(0.0)
-    assert not any((image == colour_of(k)).all(-1).any() for k in range(3))
-    assert image.shape == (232, 960, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (45, 61), (480, 640), (1080, 1920)])

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from browser import needs_chromium
 from speed_results import ENVIRONMENT, accuracy, detector, model, results
-from test_page import browse, console, measure
+from test_page import browse, console
 
 from vidkd.bench.speed.record import summary_of
 from vidkd.report.benchmark import benchmark_report
 from vidkd.report.page import _resource, render_html, render_report, script_hash, sort_key
-from vidkd.report.pareto import Point, _sizes, pareto_figure, pareto_front, parts_figure
+from vidkd.report.pareto import Point, pareto_figure, pareto_front, parts_figure
 from vidkd.report.parts import Estimate, Report, Table
 
 COMMAND = "vidkd benchmark made_up.yaml --data.root somewhere"
@@ -109,12 +109,6 @@ def test_detectors_are_held_against_the_baseline_draw_by_draw() -> None:
     assert found.tables[0].columns[1:4] == ("reference", "AP50 (%)", "difference")
 
 
-def test_markers_that_would_hide_each_other_grow_smaller() -> None:
-    points = [point("a", 10, 0.9), point("far", 2, 0.5), point("b", 10.1, 0.9), point("c", 10.05, 0.905)]
-    assert _sizes(points) == [11.0, 7.0, 7.5, 4.0]
-    assert _sizes(points[:1]) == [7.0]
-
-
 def test_others_at_work_are_said() -> None:
     summary = summary_of(results())
     assert "others at work" not in benchmark_report(summary).notes
@@ -202,9 +196,3 @@ def test_a_click_sorts_and_the_next_turns_it_round(report: Report, tmp_path: Pat
     first = re.search(r"<tbody>(.*?)</tbody>", found, re.DOTALL)
     assert first is not None
     assert re.findall(r"<tr><td[^>]*>(.*?)</td>", first[1]) == order
-
-
-@needs_chromium
-def test_a_phone_needs_no_sideways_scrolling(report: Report, tmp_path: Path) -> None:
-    found = measure(tmp_path, render_html(report))
-    assert (found["width"], found["scroll"]) == (390, 390)

@@ -121,11 +121,6 @@ def test_a_single_term_is_not_drawn_twice_and_a_single_validation_is_no_curve() 
     assert training_curves(rows)[1].caption == "Last values: top1, val 50.0, top1, test 75.0."
 
 
-def test_training_curves_of_nothing_are_no_figures() -> None:
-    assert training_curves([]) == []
-    assert len(training_curves([{"step": 1, "split": "train", "loss": 1.0}])) == 1
-
-
 def test_long_runs_are_drawn_as_means_of_spans() -> None:
     rows = [{"step": step, "split": "train", "loss": float(step % 2)} for step in range(6000)]
     steps, values = figures._series(rows, "loss")
@@ -143,9 +138,3 @@ def test_reliability_has_the_calibration_error() -> None:
     assert figure.caption.startswith("ECE 20.0 % over 10 bins, 20 clips.")
     assert texts(figure).count("10") == 2
     assert "In the mean 60.0 % sure and 60.0 % right." in figure.caption
-
-
-@pytest.mark.parametrize(("lowest", "first_tick"), [(0.1, "0.2"), (0.35, "0.4"), (0.47, "0.5"), (0.99, "0.5")])
-def test_the_axis_of_confidence_begins_where_there_are_clips(lowest: float, first_tick: str) -> None:
-    """At the edge of the lowest of the bins of 1/15 (0.067, 0.333, 0.467), at the latest in the middle; first_tick: the next number."""
-    assert texts(reliability_diagram([lowest, 1.0], [1, 1]))[0] == first_tick

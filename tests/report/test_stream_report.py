@@ -91,18 +91,6 @@ def test_the_drawings() -> None:
     assert "Means: 2 before, 1 after." in loss_figure(ACCOUNT).caption
 
 
-def test_losses_of_many_sizes_stand_on_a_logarithmic_axis_with_plain_numbers() -> None:
-    keys = (key(0, loss_before=200.0, loss_after=0.5), key(20, loss_before=3.0, loss_after=0.2))
-    svg = loss_figure(Account(frames=40, keys=keys)).svg
-    assert all(f">{number}<" in svg for number in ("1", "10", "100"))
-    assert "mathdefault" not in svg
-
-
-def test_a_long_stream_is_drawn_in_spans() -> None:
-    keys = tuple(key(20 * number) for number in range(5000))
-    assert len(time_line(Account(frames=100_000, keys=keys)).svg) < 400_000
-
-
 def test_key_frames_with_the_boxes_of_both(tmp_path: Path) -> None:
     frames = [np.full((48, 64, 3), 40 + 10 * index, np.uint8) for index in range(20)]
     write_video(tmp_path / "street.mp4", frames, fps=10, lossless=True)

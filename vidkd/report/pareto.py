@@ -15,12 +15,6 @@ WIDE_RANGE = 20
 """Costs that lie further apart than so many times are drawn on a logarithmic axis."""
 
 
-SIZE, LARGEST, STEP = 7.0, 11.0, 3.5
-"""Of markers: of a single one; of the first of several, and how much smaller each next one is."""
-NEAR = 0.03
-"""Share of an axis within which markers hide each other."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A model: what it costs, of which less is better, and what it gains, of which more is."""
@@ -51,8 +45,8 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
         upon: dict[tuple[Estimate, Estimate], list[Point]] = {}
         for point in points:  # those at one place are one, with all their names
             upon.setdefault((point.cost, point.gain), []).append(point)
-        for place, size in zip(upon.values(), _sizes([place[0] for place in upon.values()]), strict=True):
-            _draw(axes, place[0], styles[place[0].label], ", ".join(point.label for point in place), size)
+        for place in upon.values():
+            _draw(axes, place[0], styles[place[0].label], ", ".join(point.label for point in place))
         front = pareto_front(points)
         factor = _factor(front[0].gain)
         at, height = [each.cost.value for each in front], [each.gain.value * factor for each in front]
@@ -68,17 +62,7 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
         return finish(drawing, title, caption=f"{words} {caption}".strip())
 
 
-def _sizes(points: Sequence[Point]) -> list[float]:
-    """Sizes of markers: of points so near that they would hide each other, each is smaller than the one before, which is below it."""
-    values = np.array([[point.cost.value, point.gain.value] for point in points])
-    apart = np.maximum(np.ptp(values, axis=0), 1e-12)
-    near = (np.abs(values[:, None] - values[None, :]) / apart < NEAR).all(axis=2)
-    before = [int(near[number, :number].sum()) for number in range(len(points))]
-    alone = near.sum(axis=1) == 1
-    return [SIZE if lonely else max(LARGEST - STEP * count, 3.0) for lonely, count in zip(alone, before, strict=True)]
-
-
-def _draw(axes: Any, point: Point, style: int, names: str, size: float) -> None:
+def _draw(axes: Any, point: Point, style: int, names: str) -> None:
     colour, marker = SERIES[style % len(SERIES)], MARKERS[style // len(SERIES) % len(MARKERS)]
     factor = _factor(point.gain)
     at, height = point.cost.value, point.gain.value * factor
@@ -86,7 +70,7 @@ def _draw(axes: Any, point: Point, style: int, names: str, size: float) -> None:
         axes.plot(point.cost.ci95, [height, height], color=colour, lw=1.3)
     if point.gain.ci95 is not None:
         axes.plot([at, at], [bound * factor for bound in point.gain.ci95], color=colour, lw=1.3)
-    axes.plot([at], [height], marker, color=colour, ms=size, label=short(names))
+    axes.plot([at], [height], marker, color=colour, ms=7, alpha=0.8, label=short(names))
 
 
 def _factor(estimate: Estimate) -> int:

@@ -30,7 +30,7 @@ TableCell: TypeAlias = str | int | float | Estimate | None
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows as wide as `columns`; a cell of None is shown as a dash. Raises ValueError if a row is not as wide.
+    """Rows as wide as `columns`; a cell of None is shown as a dash.
 
     sorts: a click on a column's head sorts the rows by it.
     """
@@ -40,11 +40,6 @@ class Table:
     rows: tuple[tuple[TableCell, ...], ...]
     caption: str = ""
     sorts: bool = False
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(f"table '{self.title}': {len(row)} cells in a row of {len(self.columns)} columns")
 
 
 @dataclass(frozen=True, kw_only=True)

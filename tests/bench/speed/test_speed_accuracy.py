@@ -108,17 +108,6 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
     np.testing.assert_array_equal(found.cell.correct, other.correct)
 
 
-def test_settings_of_training_that_leave_clips_out_do_not_count(tiny_root: Path, tmp_path: Path) -> None:
-    """Held-out groups and shares of labels are of the training; the benchmark says itself what it judges on."""
-    opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt"))), threads=1)
-    assert opened.data is not None
-    trained = dataclasses.replace(opened, data=dataclasses.replace(opened.data, validation_fraction=0.5, label_fraction=0.5))
-    _, clips = shown_clips(trained, DataSpec(root=str(tiny_root), subset="train"))
-    assert len(clips.train) == 12
-    _, clips = shown_clips(trained, DataSpec(root=str(tiny_root), subset="val", validation_fraction=0.25))
-    assert len(clips.val) == 3
-
-
 def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path) -> None:
     opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt", classes=("Right", "Down")))), threads=1)
     with pytest.raises(DataError, match=r"not found[\s\S]*data.root in b.yaml"):
@@ -278,25 +267,6 @@ def test_detectors_are_drawn_alike(pictures: BoxManifest, tmp_path: Path, monkey
     assert difference(judge_frames(opened, fewer), found) is None, "judged on other frames"
 
 
-def test_one_that_finds_what_the_other_misses(pictures: BoxManifest, tmp_path: Path) -> None:
-    """Where the one has recall r, the other has 1 - r, in every draw: the difference is 2 r - 1."""
-    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
-    truth = dataclasses.replace(pictures, frames=tuple(dataclasses.replace(frame, complete=False) for frame in pictures.frames))
-    found = judge_frames(opened, truth)
-    other = judge_frames(changed(opened, lambda each: dataclasses.replace(each, boxes=each.boxes + np.float32(32))), truth)
-    assert other.metrics["recall50"].value == pytest.approx(1 / 3)
-    assert found.metrics["recall50"].ci95 is not None
-    low, high = found.metrics["recall50"].ci95
-    metric, figure = difference(found, other) or ("", Figure(value=0))
-    assert (metric, figure.value, figure.ci95) == ("recall50", pytest.approx(1 / 3), pytest.approx((2 * low - 1, 2 * high - 1)))
-
-
-def test_classes_that_a_detector_lacks_are_no_classes_that_it_was_judged_on(pictures: BoxManifest, tmp_path: Path) -> None:
-    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
-    found = judge_frames(opened, dataclasses.replace(pictures, classes=("cat", "horse")))
-    assert found.samples[1:] == ("cat",)
-
-
 def test_a_model_is_not_judged_by_clips_that_it_learned_from(tiny_root: Path, checkpoint: Path, tmp_path: Path) -> None:
     """In the second split the sides are changed over."""
     manifest = Manifest.read(tiny_root / "manifest.jsonl")
@@ -313,12 +283,3 @@ def test_a_model_is_not_judged_by_clips_that_it_learned_from(tiny_root: Path, ch
     assert caught.value.lines["its groups"].startswith("--data.split 2 ")
     shown_clips(dataclasses.replace(opened, learned=harmless), spec)
     shown_clips(dataclasses.replace(opened, learned=learned), dataclasses.replace(spec, subset="train"))
-
-
-def test_a_run_and_what_is_exported_of_it_say_what_they_learned_from(tiny_teacher: Path, tmp_path: Path) -> None:
-    assert run_verb("export", ["--model", str(tiny_teacher), "--out", str(tmp_path / "net.onnx")]) == 0
-    of_run, of_file = (open_model(ModelSpec(checkpoint=str(path)), threads=1).learned for path in (tiny_teacher, tmp_path / "net.onnx"))
-    assert of_run == of_file
-    assert of_run is not None
-    assert of_run.settings["data.split"] == "1"
-    assert len(of_run.clips) == 9

@@ -1,7 +1,5 @@
 """Models of every kind opened to answer on so many threads."""
 
-import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +8,6 @@ import pytest
 import torch
 from picture_model import picture_model
 from speed_models import TINY_CLASSES, tiny_checkpoint, tiny_classifier
-from started import run_to_end
 
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed.accuracy import judge_clips, shown_clips
@@ -63,6 +60,7 @@ def test_a_backbone_has_the_shape_that_is_asked_for_and_nothing_learned() -> Non
     assert open_model(spec, threads=1).input == clip_input(["rgb"], 8, 64), "what tiny3d declares"
 
 
+@pytest.mark.slow
 def test_a_compiled_network_answers_as_it_did(checkpoint: Path) -> None:
     plain, compiled = (open_model(ModelSpec(checkpoint=str(checkpoint), compile=flag), threads=1) for flag in (False, True))
     clips = plain.input.noise(3, 0)
@@ -145,19 +143,6 @@ def test_an_exported_file_is_told_to_run_where_its_session_has_started(exported:
         assert (model.runs_on, model.device) == ("ONNX Runtime", "cpu")
         with pytest.raises(ConfigError, match="could not start CUDA"):
             open_model(spec, threads=1, device="cuda")
-
-
-def test_an_exported_file_is_opened_without_torch(exported: Path) -> None:
-    code = f"""
-import json, sys
-sys.modules["torch"] = None
-from vidkd.bench.speed.config import ModelSpec
-from vidkd.bench.speed.opening import open_model
-model = open_model(ModelSpec(checkpoint={str(exported)!r}), threads=1)
-print(json.dumps(model.answer(model.input.noise(1, 0)).probabilities.shape))
-"""
-    done = run_to_end([sys.executable, "-c", code], check=True)
-    assert json.loads(done.stdout) == [1, 3]
 
 
 # --- two streams ---
