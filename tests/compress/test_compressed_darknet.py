@@ -8,10 +8,8 @@ from zeroed_filters import lively, switch_off
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig, PruneConfig
-from vidkd.compress.darknet import described
 from vidkd.compress.factorise import factorise
 from vidkd.compress.prune import prune
-from vidkd.detection.saved import detector_payload, load_detector
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg
 from vidkd.models.darknet.blocks import Convolutional, Route
 
@@ -138,12 +136,6 @@ def test_sections_of_low_rank_put_out_what_layers_of_low_rank_do(name: str, meth
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
 
 
-def test_a_checkpoint_holds_the_cfg_of_a_pruned_detector(tmp_path: Path) -> None:
-    net = prune(detector("depthwise"), images(), PruneConfig(ratio=0.5)).model
-    torch.save({"student": detector_payload(net, ["cat", "dog"])}, tmp_path / "detector.pt")
-    assert_same_heads(load_detector(tmp_path / "detector.pt").net, net)
-
-
 @pytest.mark.parametrize("name", ["tiny_student", "depthwise"])
 def test_a_darknet_of_exactly_low_rank_loses_nothing(name: str) -> None:
     net = lively(detector(name), images(2)).double()
@@ -157,12 +149,6 @@ def test_a_darknet_of_exactly_low_rank_loses_nothing(name: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(done.model(images().double()), net(images().double()), rtol=1e-8, atol=1e-8)
     assert done.after.macs < 0.7 * done.before.macs
-
-
-def test_a_network_that_did_not_change_is_described_as_it_is() -> None:
-    net = lively(detector("depthwise"), images(2))
-    assert described(net).config == net.config
-    assert_same_heads(described(net), net)
 
 
 def test_kernels_that_a_cfg_cannot_state_are_refused() -> None:

@@ -79,12 +79,6 @@ def test_tucker_keeps_what_its_core_holds_and_is_near_the_best() -> None:
         assert least - 1e-12 <= error <= 2 * least + 1e-12
 
 
-def test_both_layers_share_the_scale() -> None:
-    layer = nn.Linear(8, 8, bias=False)
-    first, second = decompose(layer, "channel").weights((4,))
-    torch.testing.assert_close(first.square().sum(1), second.square().sum(0))
-
-
 def test_a_weight_of_zeros_is_kept_by_any_rank() -> None:
     layer = nn.Conv2d(3, 4, 3)
     nn.init.zeros_(layer.weight)

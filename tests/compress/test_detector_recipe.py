@@ -1,20 +1,17 @@
 """Recipes done to detectors: of a run, and of a cfg with weights; footage that is judged trains nothing."""
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from street_runs import street_config, write_streets
 
-from vidkd.base import cores
-from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
+from vidkd.base.errors import ConfigError, DataError, VidkdError
 from vidkd.bench.compression import compression_summary
 from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
@@ -27,7 +24,6 @@ from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.darknet.net import ConvolutionBlock
-from vidkd.models.saved import read_checkpoint
 from vidkd.runtime.opening import open_detector
 
 WRITTEN: list[dict[str, Any]] = [
@@ -157,21 +153,6 @@ def test_footage_of_a_group_that_is_judged_is_refused(student: Path, streets: Pa
         do(recipe)
 
 
-def test_a_folder_of_images_is_footage_known_by_its_content(student: Path, streets: Path, tmp_path: Path, show: Shown) -> None:
-    recipe, video = beside_judged(student, streets, tmp_path, show)
-    folder = tmp_path / "images"
-    folder.mkdir()
-    images = frames_of_videos([video], 6)
-    for number, image in enumerate(images[:5]):
-        cv2.imwrite(str(folder / f"{number}.png"), image)
-    recipe = dataclasses.replace(recipe, footage=(str(folder),))
-    known = DetectorSubject(recipe).learns_from(recipe.steps[0])
-    assert do(recipe)[1].content["notes"]["calibration"] == "4 frames of 1 videos"
-    cv2.imwrite(str(folder / "5.png"), images[5])
-    assert known is not None
-    assert DetectorSubject(recipe).learns_from(recipe.steps[0]) != known
-
-
 HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}
 
 
@@ -218,27 +199,6 @@ def test_what_is_left_is_fitted_to_the_whole_on_footage(student: Path, streets: 
     assert [step.settings.seed for step in recipe.seeded(1).steps] == [1, 1]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("second", [{"factorise": {"macs": 0.6}}, {"prune": {"ratio": 0.2}}])
-def test_what_is_left_may_be_fitted_twice(student: Path, streets: Path, tmp_path: Path, second: dict[str, Any]) -> None:
-    footage = (str(next(streets.rglob("plain_01.mp4"))),)
-    written = [{"prune": {"ratio": 0.2}}, {"refit": {"frames": 2}}, second, {"refit": {"frames": 2}}]
-    fitted = do(recipe_of(student, tmp_path, written, footage=footage))[-1]
-    assert fitted.content["macs"] < 0.9 * load_outcome(tmp_path, "1_prune")["macs"]
-    folders = [tmp_path / "small" / name for name in ("1_prune", "2_refit", f"3_{next(iter(second))}", "4_refit")]
-    first, same, then, last = (json.loads((folder / "filters.json").read_text(encoding="utf-8")) for folder in folders)
-    assert first == same
-    assert then == last
-    if "factorise" in second:
-        assert then == first
-    else:
-        assert all(set(after) <= set(before) for before, after in zip(first, then, strict=True))
-        assert sum(map(len, then)) < sum(map(len, first))
-
-
-def load_outcome(runs: Path, step: str) -> dict[str, Any]:
-    return json.loads((runs / "small" / step / "outcome.json").read_text(encoding="utf-8"))
-
-
 def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:
     footage = (str(next(streets.rglob("plain_01.mp4"))),)
     steps = [{"distil": {"frames": 5, "norms": True, "update": {**HEADS, "steps": 0}}}]
@@ -261,22 +221,6 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         assert not (tmp_path / "small").exists()
 
 
-def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "empty").mkdir()
-    for steps in ([WRITTEN[2], {"refit": {}}], [WRITTEN[2], {"quantise": {}}], [{"distil": {}}]):
-        with pytest.raises(VideoError, match=r"no images in: \S+empty(.|\n)*named by +: footage in "):
-            do(recipe_of(student, tmp_path / "runs", steps, footage=(str(tmp_path / "empty"),)))
-    content = read_checkpoint(student)
-    content["run"]["train"]["threads"] = 64
-    torch.save(content, tmp_path / "large.pt")
-    with monkeypatch.context() as patch:
-        patch.setattr(cores, "available_cores", lambda: 2)
-        assert DetectorSubject(recipe_of(tmp_path / "large.pt", tmp_path / "runs", WRITTEN)).config.train.threads == 2
-    with pytest.raises(ConfigError, match=r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"):
-        do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"repair": {"train.epoch": 2}}]))
-    assert not (tmp_path / "runs").exists()
-
-
 def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp_path: Path) -> None:
     for step, told in (
         ({"quantise": {"exclude": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
@@ -284,19 +228,6 @@ def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp
     ):
         with pytest.raises(ConfigError, match=rf"{told}(.|\n)*step 2_"):
             do(recipe_of(student, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
-    assert not (tmp_path / "small").exists()
-
-
-def test_training_frames_that_taylor_needs_are_asked_for_before_the_first(
-    student: Path, streets: Path, tmp_path: Path, show: Shown
-) -> None:
-    recipe, _ = beside_judged(student, streets, tmp_path, show)
-    manifest = read_frames(DetectorSubject(recipe).config.data).manifest
-    judged = tuple(dataclasses.replace(frame, subset="test") for frame in manifest.frames)
-    show(dataclasses.replace(manifest, frames=judged))
-    steps = parse_steps([WRITTEN[2], {"prune": {"ratio": 0.2, "criterion": "taylor"}}], "r.yaml")
-    with pytest.raises(DataError, match="has no frame to train on"):
-        do(dataclasses.replace(recipe, steps=steps, footage=()))
     assert not (tmp_path / "small").exists()
 
 

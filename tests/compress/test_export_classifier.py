@@ -19,13 +19,9 @@ from vidkd.compress.export_classifier import ClassifierSource, adaptive_avg_pool
 from vidkd.compress.parity import Samples, compare_clips, generated_clips, video_clips
 from vidkd.compress.quantise import Integers
 from vidkd.data.config import DataConfig
-from vidkd.data.exported import shown_data
 from vidkd.data.transforms import TransformConfig, evaluation_geometry, working_size
 from vidkd.engine.config import load_config
-from vidkd.inference.predict import predict_video
-from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
-from vidkd.models.exported import ExportedModule
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -81,31 +77,6 @@ def test_every_value_is_that_of_the_network_on_video(saved: SavedClassifier, exp
     for name, wanted in {"logits": output.logits, "target_verb": output.targets["verb"], "attention": output.attention["motion"]}.items():
         np.testing.assert_allclose(found[name], wanted.numpy(), atol=2e-5, rtol=1e-5)
     assert np.abs(found["logits"] - classifier.raw(clips.values)["logits"]).max() > 0.01, "it is told the share"
-
-
-def test_along_a_video_it_sees_the_same_windows_and_says_the_same(saved: SavedClassifier, exported: Exported, tiny_root: Path) -> None:
-    video = videos(tiny_root)[0]
-    here = list(predict_video(video, TorchClassifier(saved.model), data_config(), step_s=0.1))
-    classifier = open_exported_classifier(exported.path, device="cpu")
-    there = list(predict_video(video, classifier, shown_data(classifier.metadata, "net.onnx"), step_s=0.1))
-    assert len(here) == len(there) > 1
-    for one, two in zip(here, there, strict=True):
-        np.testing.assert_array_equal(one.frames, two.frames)
-        assert (one.geometry, one.size, one.shift_cells) == (two.geometry, two.size, two.shift_cells)
-        np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-6)
-        np.testing.assert_allclose(one.attention, two.attention, atol=1e-6)
-
-
-def test_where_a_network_is_asked_for_it_gives_what_the_network_gives(saved: SavedClassifier, exported: Exported) -> None:
-    clip = torch.from_numpy(generated_clips(exported.source.metadata).values)
-    module = ExportedModule(open_exported_classifier(exported.path, device="cpu"))
-    shares = torch.tensor([0.2, 0.4, 0.6, 1.0])
-    with torch.inference_mode():
-        found, wanted = module(clip, shares), saved.model(clip, shares)
-    torch.testing.assert_close(found.logits, wanted.logits, atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(found.targets["verb"], wanted.targets["verb"], atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(found.attention["motion"], wanted.attention["motion"], atol=2e-5, rtol=1e-5)
-    assert (module.view, module.targets) == ("rgb", {"verb": 2})
 
 
 def test_the_file_holds_all_that_running_it_needs_and_nothing_of_this_machine(exported: Exported) -> None:
@@ -185,20 +156,6 @@ def test_a_format_that_is_not_known(saved: SavedClassifier, tmp_path: Path) -> N
 def test_adaptive_pooling_is_that_of_torch(grid: tuple[int, int, int]) -> None:
     values = torch.randn(2, 3, 4, 7, 8, dtype=torch.float64)
     torch.testing.assert_close(adaptive_avg_pool3d(values, grid), nn.functional.adaptive_avg_pool3d(values, grid))
-
-
-class Pooled(nn.Module):
-    """A map of an even grid brought to one that does not divide it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        coarse = nn.functional.adaptive_avg_pool3d(x, (x.shape[2] - 1, 3, 3))
-        return x + coarse.mean(dim=(2, 3, 4), keepdim=True) * coarse.amax(dim=(2, 3, 4), keepdim=True)
-
-
-def test_a_network_with_adaptive_pooling_is_exported(tmp_path: Path) -> None:
-    model = VideoClassifier(ModelConfig(), 2, "rgb")
-    model.backbone.net.get_submodule("stage3").append(Pooled())  # type: ignore[operator]
-    assert export(plain(model), tmp_path / "net.onnx").parity.difference < 1e-5
 
 
 class Undecided(nn.Module):

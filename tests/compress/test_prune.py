@@ -112,12 +112,6 @@ def test_no_layer_loses_more_than_its_most_over_all_steps() -> None:
     assert sum(before.values()) - sum(after.values()) == round(0.4 * sum(before.values()))
 
 
-def test_a_pruned_network_learns() -> None:
-    model = prune(classifier(), clip(), PruneConfig()).model.train()
-    model(clip(batch=2)).logits.sum().backward()
-    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if not name.startswith("target_fc"))
-
-
 def test_condition_on_observed_and_excluded_layers() -> None:
     model = classifier(condition_on_observed=True)
     done = prune(model, clip(), PruneConfig(exclude=("backbone.net.stem*",)))
@@ -126,26 +120,6 @@ def test_condition_on_observed_and_excluded_layers() -> None:
     assert done.model.observed is not None
     assert done.model.fc.in_features == done.model.pooling.output_channels < 192
     assert done.model(clip(), torch.tensor([0.5])).logits.shape == (1, 4)
-
-
-def test_the_criteria_choose_different_filters_and_random_is_a_control() -> None:
-    model, example = lively(classifier(), clip(batch=2)), clip()
-    weight = "backbone.net.stem.0.weight"
-
-    def losses(net: nn.Module) -> list[torch.Tensor]:
-        return [net(clip()).logits[:, 0].sum()]
-
-    kept = {
-        name: prune(model, example, PruneConfig(criterion=name, scope="uniform"), losses=losses).model.get_parameter(weight)  # type: ignore[arg-type]
-        for name in ("l1", "norm_scale", "taylor", "random")
-    }
-    assert all(value.shape[0] == 12 for value in kept.values())
-    assert len({float(value.detach().sum()) for value in kept.values()}) == 4
-
-
-def test_a_ratio_that_removes_a_layer_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"all 24 filters of backbone\.net\.stem\.0"):
-        prune(classifier(), clip(), PruneConfig(ratio=0.98, scope="uniform"))
 
 
 def test_a_network_without_filters_that_may_go_is_refused() -> None:

@@ -19,10 +19,9 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import check_integers
-from vidkd.compress.integer_layers import counted, integer_layers, run_in_integers, weighted_layers
+from vidkd.compress.integer_layers import counted, run_in_integers, weighted_layers
 from vidkd.compress.quantise import HELD, Integers, activation_bytes, quantise, signal_to_noise_db, warn_if_saturating
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
-from vidkd.runtime.opening import open_network
 
 CLIP = (2, 3, 4, 8, 8)
 OLD = {"sse4_1", "avx2"}
@@ -173,29 +172,6 @@ def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Pat
     assert run_in_integers(tmp_path / "net.xml") == (1, 2, 1)
 
 
-@pytest.mark.parametrize("integers", [False, True])
-def test_openvino_says_what_onnx_runtime_says_of_one_file(integers: bool, graph: bytes, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    path = tmp_path / "net.onnx"
-    path.write_bytes(quantise(graph, feeds(), QuantiseConfig(exclude=("second",))).graph if integers else graph)
-    given = [feed["clip"] for feed in [*feeds(2, seed=1), *feeds(1, seed=2, shape=(5, *CLIP[1:]))]]
-    here, there = (open_network(path, threads=1, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
-    assert [port.shape for port in here.inputs] == [port.shape for port in there.inputs] == [(None, *CLIP[1:])]
-    for clip in given:
-        (one,), (two,) = here.run(clip, ["out"]), there.run(clip, ["out"])
-        assert np.ptp(one) > 0.1
-        np.testing.assert_allclose(one, two, atol=1e-5)
-
-
-def test_a_layer_that_is_excluded_is_run_in_float(graph: bytes, tmp_path: Path) -> None:
-    excluded = quantise(graph, feeds(), QuantiseConfig(exclude=("sec*",)))
-    assert excluded.layers == {"first": "Conv", "fc": "Gemm"}
-    assert excluded.left == {"second": "exclude"}
-    assert str(excluded) == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; in float: second"
-    (tmp_path / "net.onnx").write_bytes(excluded.graph)
-    assert run_in_integers(tmp_path / "net.onnx") == (1, 2, 1)
-
-
 def test_softmax_and_products_of_activations_stay_in_float(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     made = quantise(graph_of(Attention(), torch.rand(2, 6, 16)), feeds(shape=(2, 6, 16)), QuantiseConfig())
@@ -251,19 +227,6 @@ def test_an_output_that_suffers_is_not_hidden_by_a_larger_one() -> None:
     assert coarse < 25 < fine < 60
 
 
-def test_seven_bits_are_coarser_than_eight(graph: bytes) -> None:
-    noise = []
-    for bits in (7, 8):
-        made = quantise(graph, feeds(), QuantiseConfig(weight_bits=bits))  # type: ignore[arg-type]
-        weights = onnx.numpy_helper.to_array(
-            next(each for each in onnx.load_from_string(made.graph).graph.initializer if each.name == "first.weight_quantized")
-        )
-        assert weights.dtype == np.int8
-        assert 2 ** (bits - 2) <= np.abs(weights.astype(int)).max() <= 2 ** (bits - 1)
-        noise.append(signal_to_noise_db(run(graph, feeds()), run(made.graph, feeds())))
-    assert noise[0] < noise[1]
-
-
 def test_activations_of_one_sample_are_counted_as_torch_computes_them_and_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 5))
@@ -288,13 +251,6 @@ def test_the_same_graph_is_given_integers_once(graph: bytes) -> None:
     assert integers.quantised(graph) is integers.quantised(graph)
 
 
-def test_what_the_file_says_of_itself_stays(graph: bytes) -> None:
-    model = onnx.load_from_string(graph)
-    model.metadata_props.add(key="vidkd", value="all of it")
-    made = onnx.load_from_string(quantise(model.SerializeToString(), feeds(), QuantiseConfig()).graph)
-    assert [(entry.key, entry.value) for entry in made.metadata_props] == [("vidkd", "all of it")]
-
-
 def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
     with pytest.raises(ConfigError, match="nothing to find the ranges of activations on"):
         quantise(graph, [], QuantiseConfig())
@@ -317,19 +273,6 @@ def test_a_quantiser_that_skips_a_convolution_is_an_error(graph: bytes, monkeypa
     with pytest.raises(ConfigError, match="left layers in float that it was to change") as told:
         quantise(graph, feeds(), QuantiseConfig())
     assert told.value.lines["layers"] == "first"
-
-
-def test_signal_to_noise() -> None:
-    ones = [np.ones(4, np.float32)]
-    assert signal_to_noise_db(ones, [np.full(4, 1.1)]) == pytest.approx(20)
-    assert signal_to_noise_db(ones, ones) == float("inf")
-    assert signal_to_noise_db([np.zeros(4)], ones) == -float("inf")
-
-
-def test_layers_of_a_float_graph(graph: bytes) -> None:
-    model = onnx.load_from_string(graph)
-    assert list(weighted_layers(model)) == ["first", "second", "fc"]
-    assert integer_layers(model) == {}
 
 
 @pytest.mark.parametrize(("bits", "flags", "told"), [(8, OLD, True), (7, OLD, False), (8, {*OLD, "avx_vnni"}, False)])

@@ -30,15 +30,6 @@ def test_energy_takes_the_least_rank_that_reaches_it() -> None:
     assert found.kept_at((3,)) == pytest.approx(24 / 25)
 
 
-def test_tucker_has_pairs_of_ranks_in_rising_order() -> None:
-    torch.manual_seed(0)
-    found = decompose(nn.Conv2d(3, 5, 3), "tucker")
-    pairs = found.ranks_worth_trying()
-    assert pairs[-1] == (5, 3)
-    assert all(one[0] <= two[0] and one[1] <= two[1] for one, two in itertools.pairwise(pairs))
-    assert found.kept_at(pairs[-1]) == pytest.approx(1)
-
-
 def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
     """Layers of random spectra and sizes, few enough ranks for every combination to be tried."""
     noise = torch.Generator().manual_seed(seed)

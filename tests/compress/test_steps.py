@@ -3,7 +3,6 @@
 import itertools
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,26 +107,6 @@ def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny
     assert list(exported.content["notes"]["left"].values()) == ["exclude"] * len(exported.content["notes"]["left"])
 
 
-def test_a_step_is_named_by_its_folder(outcomes: list[Outcome], runs: Path) -> None:
-    assert checkpoint_in(runs / "small" / "3_factorise") == runs / "small" / "3_factorise" / "model.pt"
-    assert checkpoint_in(runs / "small" / "2_repair").parent.name == "checkpoints"
-    with pytest.raises(CheckpointError, match=r"name the exported file in that folder: \S+5_export/model\.onnx"):
-        load_classifier(runs / "small" / "5_export")
-
-
-@pytest.mark.slow
-def test_a_finished_recipe_is_read_and_a_moved_one_too(outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path) -> None:
-    again = do(recipe_of(tiny_teacher, runs, WRITTEN))
-    assert all(outcome.found_finished for outcome in again)
-    assert [numbers(outcome) for outcome in again] == [numbers(outcome) for outcome in outcomes]
-    shutil.copytree(runs / "small", tmp_path / "small")
-    shutil.rmtree(tmp_path / "small" / "5_export")
-    moved = do(recipe_of(tiny_teacher, tmp_path, WRITTEN))
-    assert [outcome.found_finished for outcome in moved] == [True] * 5 + [False]
-    assert moved[5].made.model.is_relative_to(tmp_path)
-    assert moved[5].content["metrics"] == outcomes[5].content["metrics"]
-
-
 def test_interrupted_anywhere_it_ends_the_same(
     outcomes: list[Outcome], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,14 +137,6 @@ def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], t
     assert re.search(r"subset +: test there, val now", str(told.value))
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
         do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
-
-
-def test_what_is_finished_needs_no_package_any_more(
-    outcomes: list[Outcome], tiny_teacher: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("torch_pruning", "onnxscript", "openvino"):
-        monkeypatch.setitem(sys.modules, module, None)
-    assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, runs, WRITTEN)))
 
 
 def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: Path) -> None:

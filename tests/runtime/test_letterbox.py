@@ -63,7 +63,3 @@ def test_the_rest_is_filled_and_a_frame_that_fits_is_untouched():
     np.testing.assert_array_equal(padded[1:5], frame)
     assert (padded[[0, 5, 6]] == 77).all()
     np.testing.assert_array_equal(Letterbox.fit((8, 4), (8, 4), "stretch").apply(frame), frame)
-
-
-def test_a_single_channel_keeps_its_axis():
-    assert Letterbox.fit((8, 4), (4, 4)).apply(np.zeros((4, 8, 1), np.uint8)).shape == (4, 4, 1)

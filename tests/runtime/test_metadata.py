@@ -70,8 +70,3 @@ def test_a_later_schema_is_told_before_its_keys_are():
     with pytest.raises(ConfigError, match=r"metadata of another version of vidkd: model\.yaml") as caught:
         read(version=2, later=True, vidkd="9.9")
     assert caught.value.lines["found"] == "schema 2, written by vidkd 9.9"
-
-
-def test_metadata_that_are_no_mapping_are_refused():
-    with pytest.raises(ConfigError, match="metadata must be a mapping"):
-        metadata_of(ModelMetadata, ["detect"], "model.yaml")

@@ -5,14 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
-from model_files import constant_onnx, external_onnx, picture, picture_metadata, picture_onnx, picture_tflite, save_onnx
+from model_files import constant_onnx, picture_tflite, save_onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError, VidkdError
-from vidkd.runtime.opening import open_detector, open_exported_classifier, open_network
+from vidkd.runtime.opening import open_exported_classifier, open_network
 
 pytest.importorskip("openvino")
 
@@ -86,14 +85,6 @@ def test_probabilities_and_map_by_hand(batch: int | str, tmp_path: Path) -> None
     np.testing.assert_allclose(found.attention[1], np.tile(np.array([[e3, 1], [1, 1]]) / (e3 + 3), (FRAMES, 1, 1)), rtol=1e-5)
 
 
-def test_a_detector(tmp_path: Path) -> None:
-    row = (0.2, 0.4, 0.6, 1.0, 0.8, 1)
-    path = picture_onnx(tmp_path / "net.onnx", embedded=picture_metadata().to_json())
-    found, nothing = open_detector(path, runtime="openvino")(np.stack([picture(row), picture()]))
-    np.testing.assert_allclose(found.boxes, [np.asarray(row[:4]) * 4], atol=0.01)
-    assert (found.labels.tolist(), len(nothing)) == ([1], 0)
-
-
 def test_threads_and_precision_are_those_that_are_asked_for(tmp_path: Path) -> None:
     network = open_network(clip_onnx(tmp_path / "net.onnx"), threads=1, runtime="openvino")
     compiled = network._compiled  # type: ignore[attr-defined]
@@ -130,15 +121,6 @@ def test_ports_have_the_names_of_the_file(tmp_path: Path) -> None:
     assert [array[1, 0] for array in found] == [-3, 3, -3]
 
 
-def test_metadata_of_any_text_are_read(tmp_path: Path) -> None:
-    path = clip_onnx(tmp_path / "net.onnx", clip_metadata(classes=["Zoë 走る", "b", "c"]))
-    assert (
-        open_network(path).embedded
-        == open_network(path, runtime="openvino").embedded
-        == json.dumps(clip_metadata(classes=["Zoë 走る", "b", "c"]))
-    )
-
-
 def refused(path: Path, kind: type[VidkdError] = CheckpointError) -> str:
     with pytest.raises(kind) as caught:
         open_exported_classifier(path, runtime="openvino")
@@ -165,30 +147,12 @@ def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == ""
 
 
-def test_metadata_that_are_missing_or_no_json(tmp_path: Path) -> None:
-    assert "nothing says how to run" in refused(clip_onnx(tmp_path / "net.onnx"), ConfigError)
-    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
-    model = onnx.load(path)
-    model.metadata_props[0].value = "{"
-    onnx.save(model, path)
-    assert "embedded metadata cannot be read" in refused(path, ConfigError)
-
-
 def test_an_operation_that_openvino_does_not_know_is_named(tmp_path: Path) -> None:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("images", "found")]
     graph = helper.make_graph([helper.make_node("Nonsense", ["images"], ["found"])], "unknown", value[:1], value[1:])
     text = refused(save_onnx(tmp_path / "net.onnx", graph))
     assert "not a model that OpenVINO can run" in text
     assert "No conversion rule found for operations: Nonsense" in text
-
-
-def test_weights_beside_the_model_are_read_and_missing_ones_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    np.asarray([1, 2], np.float32).tofile(folder / "weights.bin")
-    network = open_network(external_onnx(folder / "net.onnx", "weights.bin"), runtime="openvino")
-    assert network.run(np.asarray([10, 20], np.float32), ["sums"])[0].tolist() == [11, 22]
-    assert "not a model that OpenVINO can run" in refused(external_onnx(folder / "net.onnx", "none.bin"))
 
 
 def test_runtimes_that_do_not_run_a_file(tmp_path: Path) -> None:
