@@ -3,28 +3,25 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from picture_model import METADATA, picture_model
+from picture_model import picture_model
 from started import run_to_end
 
-from vidkd.cli import detect
+from vidkd.cli import detect_run
 from vidkd.cli.main import run_verb
-from vidkd.inference import sources
-from vidkd.video import Frame, open_video, write_video
+from vidkd.video import open_video, write_video
 
 CAT, DOG = (0.0, 0.0, 0.5, 0.5, 0.9, 0.0), (0.5, 0.5, 1.0, 1.0, 0.6, 1.0)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    detect.opened.cache_clear()
-    detect.recorded.cache_clear()
+    detect_run.opened.cache_clear()
+    detect_run.recorded.cache_clear()
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -110,34 +107,6 @@ def test_several_inputs_of_which_one_is_broken(model: Path, tmp_path: Path, caps
     assert capsys.readouterr().out.count("found finished") == 2
 
 
-def test_nothing_is_left_of_a_video_that_cannot_be_opened(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.mp4").write_bytes(b"nothing")
-    out = tmp_path / "made" / "out"
-    assert run(tmp_path / "broken.mp4", "--model", model, "--out", out) == 2
-    assert not out.exists()
-    (out / "broken").mkdir(parents=True)
-    (out / "broken" / "note.txt").write_text("of the user")
-    assert run(tmp_path / "broken.mp4", "--model", model, "--out", out) == 2
-    assert [path.name for path in (out / "broken").iterdir()] == ["note.txt"]
-
-
-def test_ctrl_c_keeps_further_inputs_from_being_begun(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from vidkd.report import boxes
-
-    def interrupted(image: Any, _found: Any, class_names: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
-        return image
-
-    for name in ("a", "b"):
-        make_video(tmp_path / f"{name}.mp4", 1)
-    monkeypatch.setattr(boxes, "draw_boxes", interrupted)
-    assert run(tmp_path / "a.mp4", tmp_path / "b.mp4", "--model", model, "--out", tmp_path / "out") == 130
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
-    assert "1 frames, 2 boxes" in capsys.readouterr().out
-
-
 def test_a_place_where_nothing_can_be_written(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").write_text("a file")
     assert run(video, "--model", model, "--out", tmp_path / "out") == 2
@@ -170,55 +139,17 @@ def test_ctrl_c_ends_after_the_part_in_hand_and_the_same_command_goes_on(
         return true(image, found, class_names)
 
     assert run(video, "--model", model, "--out", tmp_path / "whole") == 0
-    monkeypatch.setattr(boxes, "draw_boxes", interrupted)
+    monkeypatch.setattr(detect_run, "draw_boxes", interrupted)
     assert run(video, "--model", model, "--out", tmp_path / "out") == 130
     assert "stopped after 8 frames; the same command resumes" in capsys.readouterr().out
     drawn.clear()
     monkeypatch.setattr(
-        boxes, "draw_boxes", lambda image, found, class_names: drawn.append(found.frame_index) or true(image, found, class_names)
+        detect_run, "draw_boxes", lambda image, found, class_names: drawn.append(found.frame_index) or true(image, found, class_names)
     )
     assert run(video, "--model", model, "--out", tmp_path / "out") == 0
     assert drawn == list(range(8, 20))
     for name in ("detections.jsonl", "coco.json", "mot.txt", "detections.csv"):
         assert (tmp_path / "out" / "street" / name).read_bytes() == (tmp_path / "whole" / "street" / name).read_bytes()
-
-
-def test_a_camera_stopped_by_the_user(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Camera:
-        def __enter__(self) -> Iterator[Frame]:
-            return self.frames()
-
-        def __exit__(self, *_: object) -> None: ...
-
-        @staticmethod
-        def frames() -> Iterator[Frame]:
-            for index in range(10_000):
-                yield Frame(index=index, time_s=index / 20, image=picture(CAT))
-                if index == 40:
-                    signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(sources, "open_stream", lambda source: Camera())
-    assert run("0", "--model", model, "--out", tmp_path) == 0
-    found = rows(tmp_path / "camera0")
-    assert [row["frame"] for row in found] == list(range(len(found)))
-    assert len(found) < 200
-
-
-def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(video, "--model", model, "--out", tmp_path, "--formats", "csv") == 0
-    other = tmp_path / "other.onnx"
-    loaded = onnx.load(model)
-    loaded.graph.name = "another"
-    onnx.save(loaded, other)
-    other.with_suffix(".yaml").write_text(METADATA)
-    assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track") == 2
-    error = capsys.readouterr().err
-    assert "was made with other settings" in error
-    assert "model : sha256" in error
-    assert "track : false, now true" in error
-    assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track", "--overwrite") == 0
 
 
 @pytest.mark.parametrize(
@@ -241,12 +172,6 @@ def test_arguments_that_mean_nothing(
     assert run_verb("detect", [str(video), "--model", str(model), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("annotated.mp4"))
-
-
-def test_inputs_that_are_not_there(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path / "no.mp4", "--model", model, "--out", tmp_path / "out") == 2
-    assert "no video and no images at" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 WITHOUT_TORCH = """
@@ -273,11 +198,11 @@ def test_the_arithmetic_of_the_report() -> None:
         "detections": {"a": 5, "b": 4, "c": 3, "d": 2, "e": 1, "f": 1},
         "frames_per_second": {"decode": 250.0, "infer": 30.04, "end_to_end": 29.5},
     }
-    assert detect.report(summary, "out/x") == (
+    assert detect_run.report(summary, "out/x") == (
         "out/x: 100 frames, 16 boxes (a 5, b 4, c 3, d 2 and 2 more classes); "
         "29.5 frames a second (stages, in parallel: decode 250.0, infer 30.0)"
     )
-    assert detect.report({**summary, "status": "found"}, "x").startswith("x: found finished: 100 frames, 16 boxes")
+    assert detect_run.report({**summary, "status": "found"}, "x").startswith("x: found finished: 100 frames, 16 boxes")
 
 
 @pytest.mark.data

@@ -13,7 +13,7 @@ from started import run_to_end
 from tkd_runs import run as tkd
 
 from vidkd.base.files import read_json
-from vidkd.cli import detect
+from vidkd.cli import detect_run
 from vidkd.cli.main import run_verb
 from vidkd.video import write_video
 
@@ -30,8 +30,8 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(autouse=True)
 def _fresh_model() -> None:
-    detect.opened.cache_clear()
-    detect.recorded.cache_clear()
+    detect_run.opened.cache_clear()
+    detect_run.recorded.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_detect(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert verb(*common, tmp_path / "here") == 0
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)
-        detect.opened.cache_clear()
+        detect_run.opened.cache_clear()
         assert verb(*common, tmp_path / "there", "--runtime", "openvino") == 0
     here, there = (rows(tmp_path / name / video.stem) for name in ("here", "there"))
     assert any(row["boxes"] for row in here)
@@ -135,7 +135,7 @@ def test_an_oracle(
     capsys.readouterr()
     assert tkd(video, networks, tmp_path / "there") == 2
     assert "oracle" in capsys.readouterr().err
-    darknet = [word.replace("--", "--oracle-").replace("-student", "") for word in networks[:3]]
+    darknet = [word.replace("--", "--oracle-").replace("-model", "") for word in networks[:3]]
     assert tkd(video, [*networks[:3], *darknet], tmp_path / "new", "--oracle-runtime", "openvino") == 2
     assert "--oracle-runtime openvino means nothing to" in capsys.readouterr().err
 

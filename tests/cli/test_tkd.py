@@ -2,11 +2,6 @@
 
 import csv
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from learning_files import STUDENT_NAMES, student_arguments
-from started import started
 from tkd_runs import lines, run, weights_of, without_seconds
 
-from vidkd.cli.main import run_verb
+from vidkd.cli.main import open_verb, parsed, run_verb
 from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
+from vidkd.detection.online.config import LearningConfig, load_learning_config
 from vidkd.detection.policies import save_selector
 from vidkd.models.darknet import Darknet
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
@@ -153,85 +148,6 @@ def test_killed_and_gone_on_is_the_uninterrupted_run(
     assert len(lines(whole / "key_frames.jsonl")) == 4
 
 
-CHILDREN = """
-import json, os, sys, time
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from tkd_runs import run
-from vidkd.detection.online import SynchronousLearner
-step = SynchronousLearner.step
-SynchronousLearner.step = lambda *given, **more: time.sleep(0.1) or step(*given, **more)  # or a quick machine is done before it is killed
-os.fsync = lambda _: None
-for line in sys.stdin:
-    video, networks, out = json.loads(line)
-    if not os.fork():
-        sys.stdout = sys.stderr
-        try:
-            run(Path(video), networks, Path(out))
-        finally:
-            os._exit(0)
-    sys.stdout.write("started\\n"); sys.stdout.flush()
-    sys.stdout.write(f"{os.wait()[1]}\\n"); sys.stdout.flush()
-"""
-
-
-def wait_for_a_state(folder: Path) -> None:
-    """Until a part of the stream is written that was not there before, or all of it is."""
-    progress, end = folder / ".work" / "done.msgpack", time.monotonic() + 60
-    before = progress.stat().st_ino if progress.exists() else None
-    while (not progress.exists() or progress.stat().st_ino == before) and not (folder / "report.html").exists():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-@pytest.mark.slow
-def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: list[str], tmp_path: Path) -> None:
-    """SIGKILL to real processes, forked from one that has imported everything."""
-    assert run(video, networks, tmp_path / "whole") == 0
-    work, killed = json.dumps([str(video), networks, str(tmp_path / "parts")]), []
-    chance = random.Random(5)
-    command = [sys.executable, "-c", CHILDREN, str(Path(__file__).parent)]
-    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        for _ in range(3):
-            parent.stdin.write(f"{work}\n")
-            parent.stdin.flush()
-            assert parent.stdout.readline() == "started\n"
-            wait_for_a_state(tmp_path / "parts" / "street")
-            time.sleep(chance.uniform(0, 0.1))
-            for child in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
-            killed.append(int(parent.stdout.readline()) == signal.SIGKILL)
-        parent.stdin.close()
-    assert killed[:2] == [True, True]
-    assert run(video, networks, tmp_path / "parts") == 0
-    whole, parts = tmp_path / "whole" / "street", tmp_path / "parts" / "street"
-    assert without_seconds(parts / "detections.jsonl") == without_seconds(whole / "detections.jsonl")
-    for name in ("key_frames.jsonl", "losses.csv"):
-        assert (parts / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_the_name_of_a_policy_is_no_file_whatever_lies_in_the_working_folder(
-    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "fixed").write_text("notes")
-    assert run(video, networks, tmp_path / "out", "--policy", "fixed") == 0
-    assert json.loads((tmp_path / "out" / "street" / "run.json").read_text(encoding="utf-8"))["policy"] == "fixed"
-
-
-def test_boxes_of_key_frames(video: Path, networks: list[str], tmp_path: Path) -> None:
-    assert run(video, networks, tmp_path / "own") == 0
-    assert run(video, networks, tmp_path / "theirs", "--emit-oracle") == 0
-    own, theirs = (lines(tmp_path / name / "street" / "detections.jsonl") for name in ("own", "theirs"))
-    assert {row["boxes_of"] for row in own} == {"student"}
-    assert [row["frame"] for row in theirs if row["boxes_of"] == "oracle"] == [0, 5, 10, 15]
-    assert theirs[10]["classes"] == ["cat", "dog"]
-    assert theirs[10]["boxes"] == own[10]["key"]["oracle"]["boxes"]
-    assert own[10]["boxes"] == own[10]["key"]["student"]["boxes"] == theirs[10]["key"]["student"]["boxes"]
-
-
 def test_beside_the_stream(
     video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,29 +167,6 @@ def test_beside_the_stream(
     assert run(video, networks, tmp_path / "parts", "--asynchronous", "--overwrite") == 0
 
 
-def test_a_student_in_onnx_runtime(
-    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    low = ("--score", "0.002")
-    assert run(video, networks, tmp_path / "eager", *low) == 0
-    assert run(video, networks, tmp_path / "onnx", "--runtime", "onnx", *low) == 0
-    eager, onnx = (without_seconds(tmp_path / name / "street" / "detections.jsonl") for name in ("eager", "onnx"))
-    assert any(row["boxes"] for row in eager)
-    for one, other in zip(eager, onnx, strict=True):
-        np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-3)
-        assert one["learning"]["version"] == other["learning"]["version"]
-    with monkeypatch.context() as patch:
-        break_at(patch, SynchronousLearner, 13)
-        with pytest.raises(SystemError):
-            run(video, networks, tmp_path / "parts", "--runtime", "onnx", *low)
-    assert run(video, networks, tmp_path / "parts", "--runtime", "onnx", *low) == 0
-    assert without_seconds(tmp_path / "parts" / "street" / "detections.jsonl") == onnx
-    assert run(video, networks, tmp_path / "beside", "--runtime", "onnx", "--asynchronous") == 0
-    capsys.readouterr()
-    assert run(video, networks, tmp_path / "parts", *low) == 2
-    assert "runtime" in capsys.readouterr().err
-
-
 def test_an_oracle_with_the_students_cells(video: Path, networks: list[str], tmp_path: Path) -> None:
     """Another network of the same cfg, whose raw heads are followed: on each key frame the student comes nearer to them."""
     (tmp_path / "heavy").mkdir()
@@ -287,12 +180,6 @@ def test_an_oracle_with_the_students_cells(video: Path, networks: list[str], tmp
     assert all(key["loss_after"] < key["loss_before"] for key in keys)
 
 
-def test_a_run_goes_on_only_as_it_was_begun(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(video, networks, tmp_path) == 0
-    assert run(video, networks, tmp_path, "--update.blocks", "1") == 2
-    assert "update.blocks" in capsys.readouterr().err
-
-
 def test_the_settings_are_listed_without_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("tkd", ["--settings"]) == 0
     listed = capsys.readouterr().out
@@ -301,3 +188,12 @@ def test_the_settings_are_listed_without_anything_else(capsys: pytest.CaptureFix
     assert "usage" not in listed
     assert "configuration file" not in listed
     assert "Literal[" not in listed
+
+
+def test_a_file_holds_flags_and_settings_and_flags_win(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("base: tkd/shapes\nbudget: 0.1\nseed: 3\nupdate: {lr: 0.5}\n")
+    parser, _, words = open_verb("tkd", ["x.mp4", "--config", str(tmp_path / "own.yaml"), "--out", "out", "--budget", "0.2"])
+    given = parsed(parser, [*words, "--update.retain", "0.9"])
+    assert (given.model, given.budget, given.seed) == ("runs/shapes-student", 0.2, 3)
+    update = load_learning_config(LearningConfig, given.settings).update
+    assert (update.lr, update.steps, update.retain, update.options.iou_loss) == (0.5, 6, 0.9, "ciou")

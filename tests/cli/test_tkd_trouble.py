@@ -17,35 +17,17 @@ import pytest
 from learning_files import make_video
 from tkd_runs import lines, run, weights_of, without_seconds
 
-from vidkd.base.errors import VideoError, WriteError
+from vidkd.base.errors import VideoError
 from vidkd.cli import tkd
 from vidkd.cli.learning import oracle_files, student_files
-from vidkd.detection.online import BoxOracle, account
+from vidkd.detection.online import BoxOracle
 from vidkd.inference import sources
-from vidkd.models.darknet import save_weights
 from vidkd.video import open_video
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
-
-
-def test_an_oracle_that_throws(
-    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def throw(_self: Any, _frame: Any) -> Any:
-        raise RuntimeError("out of order")
-
-    monkeypatch.setattr(BoxOracle, "__call__", throw)
-    assert run(video, networks, tmp_path) == 0
-    keys = lines(tmp_path / "street" / "key_frames.jsonl")
-    assert [(key["outcome"], key["failed"]) for key in keys] == [("failed", "RuntimeError: out of order")] * 4
-    assert (tmp_path / "street" / "losses.csv").read_text().count("\n") == 1
-    said = capsys.readouterr().out
-    assert "20 frames, 4 calls" in said
-    assert "quarter" not in said
-    assert "the oracle or the update failed" in (tmp_path / "street" / "report.html").read_text()
 
 
 def test_an_oracle_that_hangs_is_given_up(
@@ -75,31 +57,6 @@ def test_an_oracle_that_hangs_is_given_up(
     assert len(lines(tmp_path / "given_up" / "street" / "detections.jsonl")) == 20
     assert run(video, networks, tmp_path / "given_up") == 2
     assert "timeout s" in capsys.readouterr().err
-
-
-def test_an_oracle_that_hangs_on_one_video_is_not_asked_meanwhile_on_the_next(
-    networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a", "b"):
-        make_video(tmp_path / "in" / f"{name}.mp4", 5)
-    true, let, inside, most = BoxOracle.__call__, threading.Event(), [0], [0]
-
-    def hang(self: BoxOracle, frame: Any) -> Any:
-        inside[0] += 1
-        most[0] = max(most[0], inside[0])
-        let.wait(60)
-        inside[0] -= 1
-        return true(self, frame)
-
-    monkeypatch.setattr(BoxOracle, "__call__", hang)
-    try:
-        assert run(tmp_path / "in", networks, tmp_path / "out", "--asynchronous", "--timeout", "0.3") == 0
-    finally:
-        let.set()
-    assert most[0] == 1
-    for name in ("a", "b"):
-        assert len(lines(tmp_path / "out" / name / "detections.jsonl")) == 5
-        assert [key["frame"] for key in lines(tmp_path / "out" / name / "key_frames.jsonl")] == [0]
 
 
 def test_several_videos_of_which_one_is_broken(
@@ -145,27 +102,6 @@ def gone_after(frames: Iterator[Any], count: int) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_camera_that_disappears(
-    beside: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @contextlib.contextmanager
-    def camera(_source: Any) -> Iterator[Iterator[Any]]:
-        with open_video(video) as reader:
-            yield gone_after(reader.stream(), 12)
-
-    monkeypatch.setattr(sources, "open_stream", camera)
-    assert run(Path("0"), networks, tmp_path, *(["--asynchronous"] if beside else [])) == 2
-    told = capsys.readouterr().err
-    assert "No such device" in told
-    assert "12 frames, " in told
-    assert ("a live source waits for oracle and training" in told) is not beside
-    folder = tmp_path / "camera0"
-    assert [row["frame"] for row in lines(folder / "detections.jsonl")] == list(range(12))
-    assert len(lines(folder / "key_frames.jsonl")) == 3 or beside
-    assert "data:image/png" not in (folder / "report.html").read_text(encoding="utf-8"), "its frames cannot be seen again"
-
-
-@pytest.mark.parametrize("beside", [True, False])
 def test_a_camera_stopped_by_the_user_leaves_its_student(
     beside: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,31 +125,6 @@ def test_a_camera_stopped_by_the_user_leaves_its_student(
     kept = any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
     if kept or not beside:  # beside the stream an update may end after the last frame, which is told in no row
         assert np.array_equal(learned, before) is not kept
-
-
-def test_a_disk_that_fills_up_along_the_stream(
-    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """While the student of the second part is written: the first part is safe, and the same command ends as an uninterrupted run does."""
-    assert run(video, networks, tmp_path / "whole", "--save-student", tmp_path / "after_whole") == 0
-    calls = itertools.count()
-
-    def full(*given: Any, **named: Any) -> None:
-        if next(calls) == 1:
-            raise WriteError.of(given[1], OSError(errno.ENOSPC, "No space left on device"))
-        save_weights(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vidkd.detection.saved.save_weights", full)
-        assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 2
-    error = capsys.readouterr().err
-    assert f"cannot write: {tmp_path / 'after'}" in error
-    assert "No space left on device" in error
-    assert "free disk space" in error
-    assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 0
-    first, again = (without_seconds(tmp_path / name / "street" / "detections.jsonl") for name in ("whole", "out"))
-    assert first == again
-    assert np.array_equal(*(weights_of(tmp_path / name / "student.weights") for name in ("after_whole", "after")))
 
 
 def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,7 +155,7 @@ def test_a_disk_that_is_full_at_the_end(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(account, "write_key_frames", full)
+        patch.setattr("vidkd.cli.tkd_run.write_key_frames", full)
         assert run(video, networks, tmp_path) == 2
     told = capsys.readouterr().err
     assert "cannot write to" in told
@@ -295,11 +206,3 @@ def test_the_oracle_may_run_elsewhere_than_the_student() -> None:
         given = dataclasses.replace(given, oracle_device=device)
         assert student_files(given).device == "cpu"
         assert oracle_files(given).device == expected
-
-
-def test_a_device_of_the_oracle_that_is_not_there(
-    video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(video, networks, tmp_path, "--oracle-device", "abacus") == 2
-    assert "abacus" in capsys.readouterr().err
-    assert not (tmp_path / "street").exists()

@@ -1,14 +1,13 @@
 """vidkd train_selector as a user runs it: records that are kept, the file of a selector, and what cannot be."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from learning_files import make_video, oracle_arguments, student_arguments
 
-from vidkd.cli import train_selector
+from vidkd.cli import train_selector_run
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import BoxOracle
 from vidkd.detection.online.records import read_record
@@ -137,19 +136,6 @@ def test_other_learning_and_a_video_that_the_selector_has_seen_are_told(
     assert f"the selector {selector} has seen {videos[1]} in its training" in caplog.text
 
 
-def test_videos_of_one_size_and_age_have_records_of_their_own(videos: list[Path], networks: list[str], tmp_path: Path) -> None:
-    """As those of an archive that tells no times."""
-    first, second, third = (tmp_path / video.name for video in videos)
-    size = max(video.stat().st_size for video in videos)
-    for source, target in zip(videos, (first, second, third), strict=True):
-        free = size + 8 - source.stat().st_size
-        target.write_bytes(source.read_bytes() + free.to_bytes(4, "big") + b"free" + bytes(free - 8))
-        os.utime(target, (0, 0))
-    assert run([first, second], [third], networks, tmp_path / "selector.pt") == 0
-    records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
-    assert len({record.features.tobytes() for record in records}) == 3
-
-
 def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "selector.pt"
     again = tmp_path / "again.mp4"
@@ -177,10 +163,10 @@ def test_what_is_printed() -> None:
         validation=(0.9, 0.25, 0.3),
         rank_correlation=0.612,
     )
-    assert train_selector.report(trained, 100, 40) == (
+    assert train_selector_run.report(trained, 100, 40) == (
         "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the truth 0.612"
     )
-    backwards = train_selector.report(dataclasses.replace(trained, rank_correlation=-0.343), 100, 40)
+    backwards = train_selector_run.report(dataclasses.replace(trained, rank_correlation=-0.343), 100, 40)
     assert backwards.endswith("no better than chance on the other videos: give more videos (--joined, --records), or use --policy fixed")
     still = dataclasses.replace(trained, rank_correlation=float("nan"))
-    assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the truth, never varies")
+    assert train_selector_run.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the truth, never varies")

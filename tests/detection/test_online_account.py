@@ -148,7 +148,7 @@ def sure() -> Student:
     own = student(score_threshold=0.0)
     for head in own.net.heads:
         with torch.no_grad():
-            own.net.head_convolution(head).bias.view(len(head.anchors), -1)[:, 4:] += 5
+            own.net.layers[head.layer - 1].conv.bias.view(len(head.anchors), -1)[:, 4:] += 5
     return own
 
 

@@ -147,49 +147,6 @@ def test_a_stream_never_sees_torn_weights():
     assert versions == sorted(versions)
 
 
-def test_the_same_check_finds_the_torn_reads_of_a_module_that_is_shared():
-    shared = student()
-    stop, writer, look = threading.Event(), Numbered(shared, 0.0001), student().detect(frame_with())
-
-    def write():
-        while not stop.is_set():
-            writer.learn(look, None)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        until(lambda: writer.number > 0)
-        seen = numbers_seen(lambda: shared.net, [frame_with()] * 30, shared.detect)
-    finally:
-        stop.set()
-        thread.join(SOON)
-    assert any(len(numbers) > 1 for numbers in seen)
-
-
-class Moody(Painter):
-    """Throws on its second call."""
-
-    def __call__(self, frames):
-        if self.calls == 1:
-            self.calls += 1
-            raise OSError("out of sorts")
-        return super().__call__(frames)
-
-
-def test_an_oracle_that_throws_is_counted_and_logged(caplog):
-    running = learner(asked=BoxOracle(Moody(), NAMES))
-    records = []
-    with running:
-        for frame in stream(5):
-            records.append(running.step(frame).record)
-            until(lambda: not running._thread.is_alive())
-    assert [record.called for record in records] == [True] * 5
-    assert [record.answered for record in records] == [None, 0, None, 2, 3]
-    assert [record.failed for record in records] == [None, None, "OSError: out of sorts", None, None]
-    assert running.failures == 1
-    assert "oracle failed at frame 1 (1 failures): OSError: out of sorts" in caplog.text
-
-
 @pytest.mark.parametrize("last", [False, True])
 def test_an_update_that_throws_ends_the_run(last):
     running = learner()

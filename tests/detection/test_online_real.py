@@ -64,21 +64,3 @@ def test_raw_heads_of_the_larger_sister_are_matched(real_data, loss):
     assert record.loss_after < record.loss_before
     assert hash_of_weights(heavy.net) == before
     assert all(bool(torch.isfinite(parameter).all()) for parameter in light.net.parameters())
-
-
-@pytest.mark.data
-def test_raw_heads_in_onnx_runtime_after_updates(real_data):
-    frames = frames_of(real_data, 4)
-    light, heavy = darknet(real_data, "yolo-fastest-1.1"), darknet(real_data, "yolo-fastest-1.1-xl")
-    runs = DarknetDetector(light.net, light.class_names, score_threshold=0.1, runtime="onnx")
-    update = Update(loss="matched_heads", trains="all", lr=1e-4, steps=2, replay=0)
-    learner = SynchronousLearner(Student(runs), HeadOracle(heavy, runs), open_policy("fixed"), CallBudget(1, 1), update=update)
-    outcomes = []
-    for frame in frames:
-        outcomes.append(learner.step(frame).record.update.outcome)
-        look = learner.student.detect(frame)
-        with torch.inference_mode():
-            eager = light.net(light.prepare(frame[None])[0])
-        for found, expected in zip(look.heads, eager, strict=True):
-            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    assert outcomes.count("kept") >= 2

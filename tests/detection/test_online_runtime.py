@@ -56,24 +56,6 @@ def test_the_weights_are_taken_within_the_update_and_not_by_the_next_frame(monke
     assert not taken
 
 
-def test_a_stream_that_goes_on_has_the_weights_that_it_was_left_with() -> None:
-    frames = stream(8)
-
-    def learner() -> SynchronousLearner:
-        return SynchronousLearner(student(runtime="onnx"), oracle(), FixedInterval(), CallBudget(1, 2), update=UPDATE)
-
-    whole = learner()
-    expected = [whole.step(frame).output.heads[0] for frame in frames]
-    first = learner()
-    for frame in frames[:5]:
-        first.step(frame)
-    second = learner()
-    second.step(frames[0])  # a session of other weights stands already
-    second.restore(first.state())
-    for frame, heads in zip(frames[5:], expected[5:], strict=True):
-        assert torch.equal(second.step(frame).output.heads[0], heads)
-
-
 def test_a_reader_never_waits_for_weights_to_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new version comes with its session; only the thread that learns makes any."""
     makers = []

@@ -16,7 +16,6 @@ from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.oracle import may_fail
 from vidkd.detection.policies import CallBudget, FixedInterval, LstmSelector, Policy, open_policy
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.runtime.detections import Detections
 
 QUICK = Update(trains="all", lr=1e-2, steps=12)
 
@@ -199,25 +198,6 @@ def test_losses_of_raw_heads_want_an_oracle_that_gives_them():
     light = student()
     running = learner(light=light, asked=HeadOracle(detector(seed=3), light.detector), update=Update(loss="matched_heads", steps=1))
     assert running.step(frame_with()).record.update.outcome == "kept"
-
-
-class Crowd(Painter):
-    """Says the score that it is given."""
-
-    def __init__(self, score):
-        super().__init__()
-        self.score = score
-
-    def __call__(self, frames):
-        return [
-            Detections(boxes=found.boxes, scores=np.full(len(found), self.score), labels=found.labels) for found in super().__call__(frames)
-        ]
-
-
-def test_boxes_below_the_score_do_not_count_in_the_disagreement():
-    for score, expected in ((0.39, 0.0), (0.41, 1.0)):
-        running = learner(asked=BoxOracle(Crowd(score), NAMES), update=Update(steps=0))
-        assert running.step(frame_with(square=(3, 3))).record.disagreement == expected
 
 
 ROWS = {

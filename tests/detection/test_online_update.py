@@ -227,13 +227,6 @@ def test_raw_heads_teach_and_the_oracle_stays_as_it_was(name):
     assert not teacher.net.training
 
 
-def test_an_update_that_is_undone_is_not_pulled_back(experienced):
-    light, known = experienced[0].copy(), experienced[1]
-    before = weights(light)
-    assert Trainer(light, Update(retain=0.5, **POISON)).learn(poisoned(known[-1]), known[:2]).outcome == "rolled_back"
-    assert changed(before, weights(light)) == set()
-
-
 def test_spare_anchors_count_along_a_stream_as_in_training():
     """A box that best fits an anchor without a head teaches no cell, on a key frame as on an annotated frame."""
     text = CFG.replace("anchors=14,14, 28,10", "anchors=14,14, 28,10, 60,60").replace("num=2", "num=3")
@@ -303,17 +296,6 @@ def test_the_share_of_what_was_learned_that_serves_an_unseen_frame_best_stays():
         torch.testing.assert_close(value, began[name] + best * (here[name] - began[name]) if value.is_floating_point() else here[name])
 
 
-def test_nothing_of_what_was_learned_stays_where_the_student_as_it_began_is_best():
-    light = student()
-    trainer = Trainer(light, Update(trains="all", lr=1.0, steps=3, keep_best=False, most_worse=None, interpolate=(0.0, 1.0)))
-    first, second = keys(light, 2)
-    before = weights(light)
-    assert trainer.learn(first, []).outcome == "kept"
-    assert changed(before, weights(light))
-    assert trainer._interpolate(second, trainer._weights())[0] == 0.0
-    assert changed(before, weights(light)) == set()
-
-
 def test_weights_stay_where_no_share_has_a_finite_loss():
     trainer, key = learned_and_unseen(interpolate=(0.0, 0.5))
     before = weights(trainer.student)
@@ -323,7 +305,7 @@ def test_weights_stay_where_no_share_has_a_finite_loss():
     assert changed(before, weights(trainer.student)) == set()
 
 
-def test_a_online_goes_on_from_the_share_and_says_so():
+def test_online_learning_goes_on_from_the_share_and_says_so():
     light, asked = student(), oracle()
     online = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
     plain = OnlineTrainer(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())

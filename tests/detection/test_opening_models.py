@@ -40,14 +40,6 @@ def darknet(tmp_path: Path) -> dict[str, str]:
     return {"model": str(tmp_path / "net.cfg"), "weights": str(tmp_path / "net.weights"), "names": str(tmp_path / "net.names")}
 
 
-def test_darknet(darknet):
-    detector = ModelFiles(**darknet, score=0.5, nms_iou=0.3, device="cpu").open()
-    assert (detector.score_threshold, detector.nms_iou) == (0.5, 0.3)
-    assert detector.class_names == ("person",)
-    assert len(detector(np.zeros((2, 20, 30, 3), np.uint8))) == 2
-    assert ModelFiles(**darknet, device="cpu").open().score_threshold == 0.25
-
-
 def test_names_are_taken_from_the_file_that_belongs_to_them(darknet, tmp_path):
     for missing in ("weights", "names"):
         with pytest.raises(ConfigError, match=f"a darknet model needs --{missing} too") as caught:
@@ -95,14 +87,6 @@ def test_what_runs_a_darknet_model(darknet, tmp_path):
         ModelFiles(model="torchvision:ssdlite320_mobilenet_v3_large", weights="w.pth", runtime="openvino").open()
 
 
-def test_onnx_runtime_takes_the_processor_where_nobody_asks_for_another(darknet, monkeypatch):
-    asked = []
-    monkeypatch.setattr("vidkd.engine.devices.pick_device", lambda name: asked.append(name) or torch.device("cpu"))
-    for device, runtime in (("auto", "onnx"), ("auto", None), ("cuda", "onnx")):
-        ModelFiles(**darknet, runtime=runtime, device=device).open()
-    assert asked == ["cpu", "auto", "cuda"]
-
-
 def test_what_runs_an_exported_file(tmp_path):
     """Recorded is what changes the boxes, by as much as rounding: a library that would not run the file by itself."""
     pytest.importorskip("openvino")
@@ -124,7 +108,6 @@ def test_what_runs_an_exported_file(tmp_path):
 
 
 def test_a_detector_of_torchvision(tmp_path):
-    import torch
 
     from vidkd.models.torchvision_detectors import build_detector
 
@@ -148,7 +131,6 @@ def test_a_detector_of_torchvision(tmp_path):
 
 
 def test_a_run(darknet, tmp_path):
-    import torch
 
     from vidkd.detection.saved import detector_payload
     from vidkd.models.darknet import Darknet

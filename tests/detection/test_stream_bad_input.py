@@ -71,19 +71,6 @@ def test_no_frame_at_all(tmp_path, monkeypatch):
     assert not (tmp_path / "camera").exists(), "nothing is left of what gave nothing"
 
 
-def test_nothing_is_detected_in_the_whole_video(tmp_path):
-    walk(make_video(tmp_path / "v.mp4", 20, dark=True), tmp_path / "out")
-    out = tmp_path / "out"
-    assert [line["boxes"] for line in rows(out)] == [[]] * 20
-    assert (out / "mot.txt").read_text() == ""
-    assert (out / "detections.csv").read_text().count("\n") == 1
-    coco = json.loads((out / "coco.json").read_text())
-    assert (len(coco["images"]), coco["annotations"], len(coco["categories"])) == (20, [], 2)
-    assert json.loads((out / "summary.json").read_text())["detections"] == {}
-    with open_video(out / "annotated.mp4") as drawn:
-        assert len(drawn) == 20
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 600 kilobytes."""
@@ -182,27 +169,6 @@ def test_a_camera_whose_recording_was_killed_is_put_together(tmp_path, monkeypat
     written = b"".join(content(tmp_path / "out").values()) + (tmp_path / "out" / "summary.json").read_bytes() + str(caught.value).encode()
     assert b"rtsp://camera/stream" in written
     assert b"secret" not in written
-
-
-def test_the_password_of_a_camera_that_disappears_is_not_written_down(tmp_path, monkeypatch):
-    name = "rtsp://user:secret@camera/stream"
-    gone = VideoError(f"cannot decode video: {name}", after_frames=3, reason=f"no answer from {name}")
-    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(3, error=gone))
-    with pytest.raises(VideoError, match="cannot decode video: rtsp://camera/stream") as caught:
-        walk(name, tmp_path / "out")
-    assert "secret" not in str(caught.value) + (tmp_path / "out" / "summary.json").read_text()
-
-
-def test_frames_that_change_their_size(tmp_path, monkeypatch):
-    frames = [Frame(index=index, time_s=index / 9, image=np.zeros((48, 64 + 16 * (index > 6), 3), np.uint8)) for index in range(9)]
-    camera = Camera(0)
-    monkeypatch.setattr(camera, "frames", lambda: iter(frames))
-    monkeypatch.setattr(sources, "open_stream", lambda source: camera)
-    with pytest.raises(VideoError, match="the size of the frames changes") as caught:
-        walk("0", tmp_path / "out")
-    assert caught.value.lines["after frames"] == "7"
-    assert caught.value.lines["reason"] == "80 x 48, 64 x 48 before"
-    assert len(rows(tmp_path / "out")) == 7
 
 
 def test_the_size_is_known_across_a_stop(tmp_path, monkeypatch):

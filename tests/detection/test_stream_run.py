@@ -246,20 +246,6 @@ def test_a_run_that_got_nowhere_binds_nobody(video, tmp_path):
     assert walk(video, tmp_path / "out", settings={"region": "right"})["frames"] == 50
 
 
-def test_whole_parts_stay_when_a_stepper_fails_later(video, whole, tmp_path):
-    class FailsLater(CountingStepper):
-        def end(self, frames, begun):
-            if frames[0].index >= 24:
-                raise ConfigError("no memory left")
-            return super().end(frames, begun)
-
-    with pytest.raises(ConfigError, match="no memory left"):
-        walk(video, tmp_path / "out", stepper=FailsLater())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".work"]
-    assert walk(video, tmp_path / "out")["frames"] == 50
-    check_same(tmp_path / "out", whole)
-
-
 def test_files_of_others_are_not_replaced(video, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "coco.json").write_text("mine")

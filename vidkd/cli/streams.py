@@ -1,20 +1,12 @@
-"""What the verbs that walk along videos share: their settings, the stream's configuration, and the folder of results."""
+"""Settings that the verbs share which walk along videos."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from vidkd.base.records import Count, Positive, Share, Whole
-
-if TYPE_CHECKING:
-    from vidkd.detection.stream import StreamConfig
-
-STOPPED = 130
-"""Exit code of a verb that the user stopped."""
-FINISHING = "finishing the part in hand"
-"""What such a verb does behind the first Ctrl-C."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +55,45 @@ class StreamSettings(FootageSettings):
     part: Count = 240
 
 
-def stream_config(given: StreamSettings, *, batch: int, real_time: bool = False) -> "StreamConfig":
-    """The stream that the settings describe."""
-    from vidkd.detection.stream import FORMATS, StreamConfig
-
-    return StreamConfig(
-        formats=tuple(dict.fromkeys(given.formats or FORMATS)),
-        every=given.every,
-        seconds=given.seconds,
-        sequence_fps=given.fps,
-        part_frames=given.part,
-        batch=batch,
-        real_time=real_time,
-    )
+Resize = Literal["darknet", "centre", "top_left", "stretch"]
 
 
-@contextlib.contextmanager
-def out_folder(out: Path) -> Iterator[None]:
-    """The folder --out, which is removed if it was made in the block and every input failed: then it is empty."""
-    there = out.exists()
-    try:
-        yield
-    finally:
-        if not there:
-            with contextlib.suppress(OSError):
-                out.rmdir()
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings(FootageSettings):
+    """Student, oracle, and how often it is asked.
+
+    Args:
+        model: the detector that learns: a darknet .cfg, or the folder of a run.
+        weights: the .weights of its .cfg.
+        names: its class names, one a line.
+        resize: how frames meet it (default: darknet, or the run's; stretch for Yolo-Fastest).
+        runtime: what runs it: torch (eager), or ONNX Runtime, which is faster on a processor and takes the weights as they learn.
+        oracle: the detector that is asked: .onnx, .xml, .tflite, .cfg, a run, or torchvision:NAME.
+        oracle_weights: the weights of the oracle's .cfg or torchvision:NAME.
+        oracle_names: class names of the oracle's .cfg, or of weights for torchvision that have others.
+        oracle_metadata: of an exported oracle the YAML that says how to run it (default: beside it).
+        oracle_resize: how frames meet the oracle's .cfg (default: darknet).
+        oracle_runtime: what runs an exported oracle's .onnx file (default: onnxruntime).
+        oracle_device: where the oracle runs, as --device (default: that of --device).
+        oracle_score: least score of the oracle's boxes (default: the model's).
+        budget: share of the frames sent to the oracle, at least one call.
+        window: the budget holds in any so many frames, of a shorter video in all.
+        seed: of all that is drawn.
+    """
+
+    model: str
+    weights: str | None = None
+    names: str | None = None
+    resize: Resize | None = None
+    runtime: Literal["eager", "onnx"] = "eager"
+    oracle: str
+    oracle_weights: str | None = None
+    oracle_names: str | None = None
+    oracle_metadata: str | None = None
+    oracle_resize: Resize | None = None
+    oracle_runtime: Literal["onnxruntime", "openvino"] | None = None
+    oracle_device: str | None = None
+    oracle_score: Share | None = None
+    budget: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    window: Count = 200
+    seed: Whole = 0

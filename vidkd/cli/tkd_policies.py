@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.base.errors import ConfigError, VideoError
+from vidkd.base.files import read_json
+from vidkd.base.settings import as_dict
+from vidkd.bench.streams.policies_study import write_policies_study
 from vidkd.cli.learning import oracle_files
+from vidkd.cli.main import open_verb, parsed
+from vidkd.cli.tkd import Settings
+from vidkd.detection.online import Student
+from vidkd.detection.online.config import LearningConfig
+from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.opening import TORCHVISION, names_run
+from vidkd.detection.policies import names_selector
+from vidkd.detection.policies.lstm import objections, other_learning, read_about
+from vidkd.video.files import content_of
 
 if TYPE_CHECKING:
-    from vidkd.cli.tkd import Job, Settings
-    from vidkd.detection.online import Student
-    from vidkd.detection.online.config import LearningConfig
+    from vidkd.cli.tkd_run import Job
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +36,8 @@ UNLIKE = {"asynchronous": False, "every": 1, "seconds": None, "oracle_runtime": 
 """Settings with which a run goes another way along the video than a study does."""
 
 
-def check_policies(given: "Settings", inputs: Sequence[str]) -> None:
+def check_policies(given: Settings, inputs: Sequence[str]) -> None:
     """Raise ConfigError where a study could not go the run's way, before anything is opened."""
-    from vidkd.detection.opening import TORCHVISION, names_run
-
     if not given.compare_policies:
         return
     for name, usual in UNLIKE.items():
@@ -43,23 +51,18 @@ def check_policies(given: "Settings", inputs: Sequence[str]) -> None:
             raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
 
 
-def check_selector(given: "Settings", unfit: Sequence[str]) -> None:
+def check_selector(given: Settings, unfit: Sequence[str]) -> None:
     """Raise ConfigError where a study would refuse the selector, before hours are spent. unfit: what speaks against it."""
     if given.compare_policies and unfit:
         mend = f"train one on other videos with this student (vidkd train_selector), or leave out {FLAG}"
         raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", hint=mend)
 
 
-def compare_with_selector(given: "Settings", inputs: Sequence[str], student: "Student", config: "LearningConfig") -> list[str]:
+def compare_with_selector(given: Settings, inputs: Sequence[str], student: Student, config: LearningConfig) -> list[str]:
     """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these.
 
     Returns why its choice along these videos is no fair test: another student, a video that it has seen, or a file that does not say which.
     """
-    from vidkd.base.settings import as_dict
-    from vidkd.detection.policies import names_selector
-    from vidkd.detection.policies.lstm import objections, other_learning, read_about
-    from vidkd.video.files import content_of
-
     if not names_selector(given.policy):
         return []
     about, selector = read_about(given.policy), f"the selector {given.policy}"
@@ -79,11 +82,6 @@ def compare_with_selector(given: "Settings", inputs: Sequence[str], student: "St
 
 def compare_policies(item: str, job: "Job") -> None:
     """Run the study of an input, resuming it, and write its summary and page. Raises as `vidkd study` does."""
-    from vidkd.bench.streams.policies_study import write_policies_study
-    from vidkd.cli.main import open_verb, parsed
-    from vidkd.detection.online.distillation import NEEDS_HEADS
-    from vidkd.detection.policies import names_selector
-
     given, folder = job.given, job.folders[item] / FOLDER
     if given.overwrite and folder.is_dir():
         shutil.rmtree(folder)
@@ -105,7 +103,5 @@ def compare_policies(item: str, job: "Job") -> None:
 
 def policies_of(folder: Path) -> dict[str, Any] | None:
     """The summary of the study next to a run, if there is one."""
-    from vidkd.base.files import read_json
-
     path = folder / FOLDER / "summary.json"
     return read_json(path) if path.exists() else None
