@@ -78,7 +78,7 @@ def predictions(dataset: ClipDataset) -> Predictions:
 
 
 def test_the_table_of_predictions(dataset: ClipDataset, tmp_path: Path) -> None:
-    predictions(dataset).write_csv(tmp_path / "predictions.csv")
+    Judgement({None: predictions(dataset)}).write_csv(tmp_path / "predictions.csv")
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [

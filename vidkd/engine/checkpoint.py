@@ -109,8 +109,8 @@ def warn_if_unfinished(path: Path | str) -> None:
     last = Path(path) / "checkpoints" / "last.pt"
     if not last.exists():
         return
-    progress = read_resume(last)["progress"]
-    if not progress["finished"]:
+    progress = read_checkpoint(last).get("progress")  # a student that no run left has none
+    if progress is not None and not progress["finished"]:
         log.warning("%s is not finished: its last checkpoint is from step %d", path, progress["step"])
 
 

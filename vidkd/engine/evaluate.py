@@ -78,33 +78,24 @@ class Predictions:
             found |= anticipation_recalls({"label": self.probabilities, **self.targets}, self.clips, unobservable=unobservable)
         return found
 
-    def write_csv(self, path: Path) -> None:
-        """One row a clip: clip, start_s, end_s, group, label, predicted, correct, then `further_columns`."""
-        with atomic_write(path) as file:
-            writer = csv.writer(file)
-            writer.writerow([*PREDICTION_COLUMNS, *self.further_columns])
-            writer.writerows(self.rows())
-
-    @property
-    def further_columns(self) -> list[str]:
-        """<name>, <name>_predicted, <name>_correct for every further label (verb, verb_predicted, …), then p_<class> for every class."""
-        columns = [f"{name}{end}" for name in self.target_classes for end in ("", "_predicted", "_correct")]
-        return [*columns, *(f"p_{name}" for name in self.classes)]
-
-    def rows(self) -> Iterator[list[Any]]:
-        """The rows of `write_csv`."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The table of predictions, a row per clip: PREDICTION_COLUMNS, then for every further label (verb, say) <name>, <name>_predicted
+        and <name>_correct, then p_<class> for every class.
+        """
         guesses = {name: self.targets[name].argmax(1) for name in self.target_classes}
         for number, (clip, row, predicted) in enumerate(zip(self.clips, self.probabilities, self.predicted, strict=True)):
-            end = "" if clip.end_s is None else clip.end_s
-            cells = _label_cells(clip.label, int(predicted), self.classes)
+            place = {"clip": clip.path, "start_s": clip.start_s, "end_s": "" if clip.end_s is None else clip.end_s, "group": clip.group}
+            cells = {**place, **_label_cells("", clip.label, int(predicted), self.classes)}
             for name, guess in guesses.items():
-                cells += _label_cells(clip.targets.get(name), int(guess[number]), self.target_classes[name])
-            yield [clip.path, clip.start_s, end, clip.group, *cells, *(f"{value:.6f}" for value in row)]
+                cells |= _label_cells(name, clip.targets.get(name), int(guess[number]), self.target_classes[name])
+            yield {**cells, **{f"p_{name}": f"{value:.6f}" for name, value in zip(self.classes, row, strict=True)}}
 
 
-def _label_cells(label: int | None, predicted: int, classes: Sequence[str]) -> list[Any]:
+def _label_cells(name: str, label: int | None, predicted: int, classes: Sequence[str]) -> dict[str, Any]:
     """Label (empty without one), prediction and whether that is right."""
-    return ["" if label is None else classes[label], classes[predicted], int(label == predicted)]
+    prefix = f"{name}_" if name else ""
+    truth = "" if label is None else classes[label]
+    return {name or "label": truth, f"{prefix}predicted": classes[predicted], f"{prefix}correct": int(label == predicted)}
 
 
 def evaluate(
@@ -231,17 +222,16 @@ class Judgement:
         }
 
     def write_csv(self, path: Path) -> None:
-        """As `Predictions.write_csv`; with fractions, all one after the other and the fraction in a column `observed`."""
-        if not self.fractions:
-            self.fullest.write_csv(path)
-            return
+        """`Predictions.rows`; with fractions, all one after the other and the fraction in a column `observed` after "correct"."""
+        rows = [
+            {**{name: row[name] for name in PREDICTION_COLUMNS}, **({} if fraction is None else {"observed": f"{fraction:g}"}), **row}
+            for fraction, predictions in self.at.items()
+            for row in predictions.rows()
+        ]
         with atomic_write(path) as file:
-            writer = csv.writer(file)
-            writer.writerow([*PREDICTION_COLUMNS, "observed", *self.fullest.further_columns])
-            for fraction in self.fractions:
-                for row in self.at[fraction].rows():
-                    head = len(PREDICTION_COLUMNS)
-                    writer.writerow([*row[:head], f"{fraction:g}", *row[head:]])
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
 
     def remarks(self) -> list[str]:
         """What a reader of the numbers has to know: `remarks_on` the counts."""

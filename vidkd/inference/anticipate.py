@@ -108,7 +108,7 @@ class Anticipator:
     Time k is k * step_s, and what is seen then is `observation`'s part of the video. Decoding, preparing and judging work side by side:
     `batch` times are judged together, those of a live source and with `keep_frames` (every frame is handed on) one by one, as they come.
     Memory holds what a window reaches, `batch` times' views a few times over, and some frames between decoder and ring.
-    Raises ConfigError for a step that is not positive or a batch below 1.
+    Raises ConfigError for a step that is not positive.
     """
 
     def __init__(
@@ -122,8 +122,6 @@ class Anticipator:
     ) -> None:
         if not 0 < step_s < np.inf:
             raise ConfigError(f"the step from time to time must be above 0 seconds, not {step_s:g}")
-        if batch < 1:
-            raise ConfigError(f"the batch must be at least 1, not {batch}")
         self.classifier, self.observation = classifier, observation
         self._step_s, self._batch, self._keep_frames = step_s, batch, keep_frames
         self.tally = Tally()

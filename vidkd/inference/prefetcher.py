@@ -26,12 +26,9 @@ class Prefetcher(Generic[Item]):
     An error that the items raise is raised to who takes them, after all items before it. Leaving the context ends the thread, as soon as
     the item in the making is made.
     made_s: seconds that the thread spent making items. waited_s: seconds that the taker waited for one.
-    Raises ValueError for depth < 1.
     """
 
     def __init__(self, items: Iterable[Item], *, depth: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
         self.made_s = self.waited_s = 0.0
         self._items, self._clock = iter(items), clock
         self._queue: queue.Queue[Item | _End] = queue.Queue(depth)

@@ -37,19 +37,15 @@ class AttentionPooling(nn.Module):
         """
         if not self.maps:
             return features.mean(dim=(2, 3, 4)), {}
-        pooled, maps = [], {}
+        pooled, maps, config = [], {}, self.config
         for name, module in self.maps.items():
             logits = module(source, features.shape[2:])
-            maps[name] = log_attention(logits, self.config.softmax)
-            pooled.append(self._pool(logits, maps[name], features))
+            maps[name] = log_attention(logits, config.softmax)
+            weights = maps[name].exp().unsqueeze(1)
+            if config.pooling == "probabilistic" and self.training:
+                weights = sampled_attention(logits, features.shape[1], config.noise_temperature, config.softmax)
+            pooled.append(attended(features, weights, softmax=config.softmax, residual=config.residual))
         return torch.cat(pooled, dim=1), maps
-
-    def _pool(self, logits: Tensor, log_map: Tensor, features: Tensor) -> Tensor:
-        if self.config.pooling == "probabilistic" and self.training:
-            weights = sampled_attention(logits, features.shape[1], self.config.noise_temperature, self.config.softmax)
-        else:
-            weights = log_map.exp().unsqueeze(1)
-        return attended(features, weights, softmax=self.config.softmax, residual=self.config.residual)
 
 
 class MapLogits(nn.Module):

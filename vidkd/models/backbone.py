@@ -40,7 +40,6 @@ class Normalise(nn.Module):
     """The raw view of a batch -> what the network was trained on.
 
     rgb: uint8 in 0..255 or floating point in 0..1, (B, 3, T, H, W). flow: floating point pixels, (B, 2, T, H, W).
-    Raises ValueError for another number of channels or dimensions.
     """
 
     mean: Tensor
@@ -54,15 +53,12 @@ class Normalise(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Normalised clip of the same shape, in the floating-point type of the network."""
-        if clip.ndim != 5 or clip.shape[1] != self.spec.channels:
-            raise ValueError(f"expected a clip (B, {self.spec.channels}, T, H, W), got {tuple(clip.shape)}")
-        return (self._unit_range(clip) - self.mean) / self.std
-
-    def _unit_range(self, clip: Tensor) -> Tensor:
         values = clip.to(self.mean.dtype)
         if self.spec.bound_px is not None:
-            return values.clamp(-self.spec.bound_px, self.spec.bound_px) / self.spec.bound_px
-        return values if clip.is_floating_point() else values / 255
+            values = values.clamp(-self.spec.bound_px, self.spec.bound_px) / self.spec.bound_px
+        elif not clip.is_floating_point():
+            values = values / 255
+        return (values - self.mean) / self.std
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,6 @@ class VideoClassifier(nn.Module):
         class_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ConfigError(f"a classifier needs at least one class, not {num_classes}")
         self.config = config
         self.num_classes = num_classes
         self.view = view
