@@ -33,21 +33,15 @@ class ClipCache:
     """Whole decoded clips as .npy files, keyed by the file's identity and everything that decides their content.
 
     The operating system's page cache shares them between processes; a full cache or disk only makes reading slower.
-    `refused` counts the clips that this process could not keep for want of room.
+    `refused` holds the keys of the clips that this process could not keep for want of room.
     """
 
     def __init__(self, config: CacheConfig, footage: FootageConfig) -> None:
         self.folder = Path(config.folder)
-        self._folder = str(self.folder)
         self.footage = footage
         self.quota = DiskQuota(self.folder, int(config.max_gb * 2**30))
-        self._refused: set[str] = set()
+        self.refused: set[str] = set()
         self._key_of = functools.lru_cache(maxsize=65_536)(self._new_key)  # to make one takes as long as to read a window
-
-    @property
-    def refused(self) -> int:
-        """Clips that did not fit."""
-        return len(self._refused)
 
     def key(self, path: Path, clip: Clip) -> str:
         """Name of the entry: changes with the file's size or time, the interval, the sizes, the flow and the versions that computed it.
@@ -76,7 +70,7 @@ class ClipCache:
         seconds = hull(clip, self.footage.observe)
         part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
         with contextlib.suppress(NoFrameError):  # `read_seen` says what has no frame: the observed part, or the clip
-            if self.key(path, part) not in self._refused:
+            if self.key(path, part) not in self.refused:
                 whole = self.read(path, part, want_flow=request.flow or request.future_flow)
                 return whole.seen(clip, self.footage, request, name=str(path))
         return read_seen(path, clip, self.footage, request)
@@ -92,7 +86,7 @@ class ClipCache:
         return whole
 
     def _file(self, key: str, part: str) -> str:
-        return f"{self._folder}/{key[:2]}/{key}.{part}.npy"
+        return f"{self.folder}/{key[:2]}/{key}.{part}.npy"
 
     def _load(self, key: str, want_flow: bool) -> WholeClip | None:
         """The entry, whose frames are read when they are asked for; None if a part is missing, torn or of another length."""
@@ -119,9 +113,9 @@ class ClipCache:
             self._refuse(key, f"cannot be written ({error.lines['reason']})")
 
     def _refuse(self, key: str, why: str) -> None:
-        if not self._refused:
+        if not self.refused:
             log.warning("cache %s %s: further clips are decoded every time", self.folder, why)
-        self._refused.add(key)
+        self.refused.add(key)
 
 
 class _Layout(NamedTuple):

@@ -87,10 +87,8 @@ def tvl1_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np
 
 
 def check_pairs(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
-    """Raise DataError unless both are (T, H, W, 3) of one shape, at least one frame and 16 pixels a side."""
-    if first.shape != second.shape or first.ndim != 4 or len(first) == 0:
-        raise DataError(f"flow between frames of unlike shape: {first.shape} and {second.shape}")
-    if min(first.shape[1:3]) < 16:
+    """Raise DataError unless both, (T, H, W, 3), have at least 16 pixels a side."""
+    if min(*first.shape[1:3], *second.shape[1:3]) < 16:
         raise DataError(
             f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow",
             hint="larger frames: data.decode_short_side, or --short-side of prepare_data flow, of at least 16",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip
-from vidkd.data.windows import SAME_S, Window, WindowConfig, check_long_enough, check_position, choose_window, frames_inside, spread
+from vidkd.data.windows import SAME_S, Window, WindowConfig, check_long_enough, choose_window, frames_inside, spread
 
 
 class UnobservableError(DataError):
@@ -155,7 +155,6 @@ def choose_windows(
     Raises DataError as `seconds_seen` and `choose_window` do, and UnobservableError if no frame lies in the observed part.
     """
     position = request.position
-    check_position(position, name)
     teacher = window if observe.teacher_frames is None else dataclasses.replace(window, frames=observe.teacher_frames)
     if observe.protocol == "whole":
         seen = choose_window(timestamps_s, window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)

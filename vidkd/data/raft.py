@@ -47,7 +47,7 @@ def raft_flow(model: nn.Module, first: NDArray[np.uint8], second: NDArray[np.uin
 
     model: maps two float batches (T, 3, H, W) in [-1, 1] to a list of flows (T, 2, H, W), best last. first, second: uint8 RGB (T, H, W, 3);
     their edges are repeated to the right and below up to a multiple of 8 pixels, at least 128, and cut off again.
-    Returns float32 (T, H, W, 2): dx to the right, dy downwards, in pixels. Raises DataError for frames of unlike shape or under 16 pixels.
+    Returns float32 (T, H, W, 2): dx to the right, dy downwards, in pixels. Raises DataError for frames under 16 pixels.
     """
     check_pairs(first, second)
     height, width = first.shape[1:3]

@@ -95,9 +95,8 @@ def choose_window(
 
     timestamps_s: (N,) presentation time of every decoded frame of the file, ascending. start_s, end_s: the clip's interval.
     position: in [0, 1], where the window lies among all that fit (0 first, 1 last).
-    Raises DataError if the clip has no frames, or fewer than the window's span and `short_clip` is "error", or position is not in [0, 1].
+    Raises DataError if the clip has no frames, or fewer than the window's span and `short_clip` is "error".
     """
-    check_position(position, name)
     inside = frames_inside(timestamps_s, start_s, end_s)
     if len(inside) == 0:
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{start_s}, {end_s})", frames=len(timestamps_s))
@@ -105,12 +104,6 @@ def choose_window(
     steps = spread(len(inside), config, position)
     last = len(inside) - 1
     return Window(inside[np.minimum(steps, last)], inside[np.minimum(steps + config.pair_step, last)])
-
-
-def check_position(position: float, name: str) -> None:
-    """Raise DataError unless the position lies in [0, 1]."""
-    if not 0 <= position <= 1:
-        raise DataError(f"the position of a window must lie in [0, 1], not {position}", clip=name)
 
 
 def check_long_enough(available: int, config: WindowConfig, name: str, *, needed: int | None = None) -> None:

@@ -22,7 +22,7 @@ EARLIER_FRAMES_FPS = 60.0
 the video's. Source: start_frame against start_timestamp in the official lists."""
 RATE_SLACK, RATE_SLACK_S = 0.02, 2.0
 _SUBSETS = {TRAIN: {"1": "train", "challenge": "train"}, VALIDATION: {"1": "test", "challenge": "train"}, TEST: {"challenge": "test"}}
-_COLUMNS = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
+_COLUMNS = ("narration_id", "video_id", "start_timestamp", "stop_timestamp")
 _TIME = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 
 
@@ -30,7 +30,6 @@ class Narration(NamedTuple):
     """A row of one of the lists: an action, without its classes (verb, noun) in the list of the challenge's test set."""
 
     name: str
-    participant: str
     video: str
     start_s: float
     end_s: float
@@ -107,7 +106,7 @@ def _narrations(path: Path, verbs: int, nouns: int) -> Iterator[Narration]:
     for where, row in read_table(path, columns).items() if path.is_file() else ():
         start_s, end_s = (seconds(row[f"{edge}_timestamp"], f"{where}: {edge}_timestamp") for edge in ("start", "stop"))
         classes = None if path.name == TEST else (_class(row, "verb_class", verbs, where), _class(row, "noun_class", nouns, where))
-        yield Narration(row["narration_id"], row["participant_id"], row["video_id"], start_s, end_s, classes, path.name, where)
+        yield Narration(row["narration_id"], row["video_id"], start_s, end_s, classes, path.name, where)
 
 
 def seconds(text: str, where: str) -> float:
@@ -136,7 +135,7 @@ def _tags(lists: Path, rows: Sequence[Narration]) -> dict[str, tuple[str, ...]]:
     tags = {}
     for row in rows:
         verb, noun = (str(label) in tail for label, tail in zip(row.classes or (None, None), tails, strict=True))
-        holds = {"unseen": row.participant in unseen, "tail": verb or noun, "tail_verb": verb, "tail_noun": noun}
+        holds = {"unseen": row.video.partition("_")[0] in unseen, "tail": verb or noun, "tail_verb": verb, "tail_noun": noun}
         tags[row.name] = tuple(name for name, present in holds.items() if present and row.classes)
     return tags
 

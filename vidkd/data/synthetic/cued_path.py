@@ -187,8 +187,7 @@ def _wandering(config: CuedShapesConfig, timeline: Timeline, rng: np.random.Gene
         busy[cue_start:action_end] = 1
     steps = np.concatenate([[0], np.cumsum(1 - busy)[:-1]])
     velocity = config.wander * np.array([np.cos(heading), np.sin(heading)])
-    path: Array = between_walls(start, velocity, np.array(config.free_half_extents), timeline.frames)[steps]
-    return path
+    return np.asarray(between_walls(start, velocity, np.array(config.free_half_extents), timeline.frames)[steps])
 
 
 def _draw_shift(config: CuedShapesConfig, centre: Array, chance: float) -> Array:
@@ -196,8 +195,7 @@ def _draw_shift(config: CuedShapesConfig, centre: Array, chance: float) -> Array
     angles = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
     vectors = config.shift * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     possible = np.flatnonzero((np.abs(centre + vectors) <= np.array(config.free_half_extents) + 1e-9).all(axis=1))
-    shift: Array = vectors[possible[int(chance * len(possible))]]
-    return shift
+    return np.asarray(vectors[possible[int(chance * len(possible))]])
 
 
 def _turns(frames: int, period: float, name: str, interval: Sequence[int]) -> Array:

@@ -86,11 +86,6 @@ class MotionShapesConfig(SceneConfig):
         """Number of groups on the training side; they come first."""
         return self.clips_per_class_train // self.clips_per_group
 
-    @property
-    def groups_test(self) -> int:
-        """Number of groups on the test side."""
-        return self.clips_per_class_test // self.clips_per_group
-
 
 class ClipPlace(NamedTuple):
     """Which clip of the data set: group (from 1), class (index into the classes of the config), number within both (from 1)."""
@@ -145,7 +140,7 @@ CLASS_LIST, TRAIN_LIST, TEST_LIST = "splits/classInd.txt", "splits/trainlist01.t
 
 def clip_places(config: MotionShapesConfig) -> Iterator[ClipPlace]:
     """Every clip of the data set: groups in order, training groups first; classes within a group; numbers within a class."""
-    for group in range(1, config.groups_train + config.groups_test + 1):
+    for group in range(1, config.groups_train + config.clips_per_class_test // config.clips_per_group + 1):
         for label in range(len(config.classes)):
             for number in range(1, config.clips_per_group + 1):
                 yield ClipPlace(group=group, label=label, number=number)

@@ -94,8 +94,7 @@ def shape_path(
 def terms(phases: Array, names: Sequence[str], weights: Array | float = 1.0) -> Array:
     """Sum of the patterns at their phases (T, patterns), times their weights (the same shape, or one for all) -> (T, 2)."""
     cosines, sines = (np.array([_PATTERNS[name][part] for name in names], dtype=np.float64) for part in (0, 1))
-    total: Array = (weights * np.cos(phases)) @ cosines + (weights * np.sin(phases)) @ sines
-    return total
+    return np.asarray((weights * np.cos(phases)) @ cosines + (weights * np.sin(phases)) @ sines)
 
 
 def between_walls(start: Array, velocity: Array, half: Array, frames: int) -> Array:
@@ -103,8 +102,7 @@ def between_walls(start: Array, velocity: Array, half: Array, frames: int) -> Ar
     travelled = half * start + np.arange(frames)[:, None] * velocity
     width = np.maximum(2 * half, 1e-9)
     folded = np.abs((travelled + half) % (2 * width) - width)
-    path: Array = np.where(half > 0, half - folded, 0.0)
-    return path
+    return np.asarray(np.where(half > 0, half - folded, 0.0))
 
 
 BORDER = 2.0  # pixels from the edge of the frame to the farthest that the middle of a shape can be
@@ -296,8 +294,7 @@ def _scrolling(background: Image, stage: Stage) -> Image:
 def _shift(image: Image, by: float, axis: int) -> Image:
     whole = int(np.floor(by))
     share = np.float32(by - whole)
-    shifted: Image = (1 - share) * np.roll(image, whole, axis) + share * np.roll(image, whole + 1, axis)
-    return shifted
+    return np.asarray((1 - share) * np.roll(image, whole, axis) + share * np.roll(image, whole + 1, axis))
 
 
 def shape_rows(stage: Stage) -> list[dict[str, Any]]:

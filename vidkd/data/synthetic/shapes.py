@@ -15,29 +15,24 @@ _WAVELENGTHS = (1.2, 2.0)  # of a shape's own pattern, in radii; finer ones lead
 
 
 def _disc(x: Array, y: Array) -> Array:
-    distance: Array = np.hypot(x, y) - 1
-    return distance
+    return np.asarray(np.hypot(x, y) - 1)
 
 
 def _square(x: Array, y: Array) -> Array:
-    distance: Array = np.maximum(np.abs(x), np.abs(y)) - 0.9
-    return distance
+    return np.asarray(np.maximum(np.abs(x), np.abs(y)) - 0.9)
 
 
 def _diamond(x: Array, y: Array) -> Array:
-    distance: Array = (np.abs(x) + np.abs(y) - 1.2) * math.sqrt(0.5)
-    return distance
+    return np.asarray((np.abs(x) + np.abs(y) - 1.2) * math.sqrt(0.5))
 
 
 def _triangle(x: Array, y: Array) -> Array:
-    distance: Array = np.maximum(y, _ROOT3_HALF * np.abs(x) - y / 2) - 0.6
-    return distance
+    return np.asarray(np.maximum(y, _ROOT3_HALF * np.abs(x) - y / 2) - 0.6)
 
 
 def _cross(x: Array, y: Array) -> Array:
     across, along = np.abs(x), np.abs(y)
-    distance: Array = np.minimum(np.maximum(across - 1.1, along - 0.4), np.maximum(across - 0.4, along - 1.1))
-    return distance
+    return np.asarray(np.minimum(np.maximum(across - 1.1, along - 0.4), np.maximum(across - 0.4, along - 1.1)))
 
 
 # kind -> (signed distance to the outline at radius 1, how far it reaches to the left, top, right, bottom); y points down
@@ -70,8 +65,7 @@ def boxes_of(shape: Shape, centres: Array, size: int) -> Array:
 
     centres: (T, 2) in pixels, inside the frame of `size` pixels; pixel i covers [i, i + 1).
     """
-    boxes: Array = np.clip(whole_boxes(shape, centres), 0, size)
-    return boxes
+    return np.asarray(np.clip(whole_boxes(shape, centres), 0, size))
 
 
 def whole_boxes(shape: Shape, centres: Array) -> Array:

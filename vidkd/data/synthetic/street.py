@@ -1,5 +1,6 @@
 """street_shapes, for detection along a stream: shapes that pass a fixed camera, in scenes that change and return."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +127,10 @@ def _visit_lengths(config: StreetShapesConfig, place: VideoPlace) -> list[int]:
     """Frames of each visit: the shortest that is allowed, and a random share of the rest."""
     rng = place.random_numbers(config, "street schedule")
     shares = rng.exponential(size=len(config.pattern))
-    rest = config.stream_frames - len(shares) * config.shortest_visit_frames
+    shortest = math.floor(config.shortest_visit_s * config.fps)
+    rest = round(config.stream_s * config.fps) - len(shares) * shortest
     ends = np.rint(np.cumsum(shares) / shares.sum() * rest).astype(int)
-    return [config.shortest_visit_frames + int(more) for more in np.diff(ends, prepend=0)]
+    return [shortest + int(more) for more in np.diff(ends, prepend=0)]
 
 
 def write_truth(out: Path, config: StreetShapesConfig) -> None:

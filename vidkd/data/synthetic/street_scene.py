@@ -106,16 +106,6 @@ class StreetShapesConfig(GeneratedConfig):
                 hint="a longer stream_s, a shorter shortest_visit_s or pattern",
             )
 
-    @property
-    def stream_frames(self) -> int:
-        """Frames of a stream."""
-        return round(self.stream_s * self.fps)
-
-    @property
-    def shortest_visit_frames(self) -> int:
-        """Fewest frames that a scene of a stream stays."""
-        return math.floor(self.shortest_visit_s * self.fps)
-
 
 _LOOKS = 4  # of the shapes of a scene; the kind of a shape is drawn without regard to its look
 _HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
@@ -178,8 +168,7 @@ def _light(rng: np.random.Generator, size: int, reach: float) -> Image:
     heading, strength = rng.uniform(0, 2 * np.pi), 0.35 * reach * rng.random()
     across = np.linspace(-1, 1, size)
     slope = np.cos(heading) * across[None, :] + np.sin(heading) * across[:, None]
-    light: Image = ((1 + strength * slope[..., None]) * gain).astype(np.float32)
-    return light
+    return np.asarray(((1 + strength * slope[..., None]) * gain).astype(np.float32))
 
 
 def _stripes(rng: np.random.Generator, size: int) -> Array:
@@ -187,8 +176,7 @@ def _stripes(rng: np.random.Generator, size: int) -> Array:
     heading, wavelength = rng.uniform(0, np.pi), size * rng.uniform(0.06, 0.3)
     along = np.arange(size)
     phase = 2 * np.pi / wavelength * (np.cos(heading) * along[None, :] + np.sin(heading) * along[:, None])
-    wave: Array = math.sqrt(2) * np.sin(phase)
-    return wave
+    return np.asarray(math.sqrt(2) * np.sin(phase))
 
 
 def _tiles(rng: np.random.Generator, size: int) -> Array:
