@@ -99,11 +99,10 @@ def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path:
 def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
     command = ["--model", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-exclude", "backbone.net.stem*"]
-    assert verb("export", *command, "--int8-sensitivity") == 0
+    assert verb("export", *command) == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 6 training clips of 3 classes\n" in printed
     assert printed.count("6 layers in eight-bit integers: 5 convolutions and 1 linear layer; in float: backbone.net.stem.0\n") == 2
-    assert printed.count(" dB\n") == 6, "the same of both files"
     assert verb("export", "--model", teacher, "--out", tmp_path / "float.onnx") == 0
     assert files[0].stat().st_size < (tmp_path / "float.onnx").stat().st_size / 2.5
     card = (tmp_path / "net.onnx.md").read_text(encoding="utf-8")

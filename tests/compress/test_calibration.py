@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.compress.calibration import drawn, integers_of
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export_classifier import classifier_metadata
+from vidkd.compress.export_classifier import classifier_metadata, drawn, integers_of
 from vidkd.compress.quantise import Integers
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run

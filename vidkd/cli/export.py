@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vidkd.compress.export import Source
     from vidkd.compress.export_card import Judged
     from vidkd.compress.parity import Samples
-    from vidkd.compress.quantise import Integers, Quantised
+    from vidkd.compress.quantise import Integers
 
 CLIPS_OF_THE_RUN = 4
 INT8_CLIPS = 128
@@ -63,7 +63,6 @@ class Settings:
         int8_footage: of a detector: videos to take these frames from.
         int8_exclude: layers that stay in float (backbone.net.stem*).
         int8_weight_bits: of weights; 7 for x86 processors without VNNI, whose eight-bit products saturate (default: 8).
-        int8_sensitivity: print what each layer alone in integers does to the outputs.
     """
 
     model: str
@@ -80,7 +79,6 @@ class Settings:
     int8_footage: tuple[Path, ...] | None = None
     int8_exclude: tuple[str, ...] = ()
     int8_weight_bits: Literal[7, 8] | None = None
-    int8_sensitivity: bool = False
 
 
 def run(given: Settings) -> int:
@@ -115,14 +113,12 @@ def run(given: Settings) -> int:
     if integers is not None:
         sys.stdout.write(f"ranges of activations found on {integers.source}\n")
     judged, why_not = ([], "a .cfg has no run that was evaluated") if arguments.weights else judged_of(arguments.checkpoint)
-    tolerance, said = arguments.tolerance or TOLERANCE, ""
+    tolerance = arguments.tolerance or TOLERANCE
     for path in arguments.out:
         exported = export(source, path, samples, tolerance=tolerance, integers=integers, more="--tolerance X")
         if exported.quantised is not None:
-            # of a second file that is alike only the first line
-            text, before = integers_text(exported.quantised), said
-            said = text
-            sys.stdout.write(text if text != before else f"{exported.quantised}\n")
+            left = [f"  {name} stays in float: {reason}\n" for name, reason in exported.quantised.left.items()]
+            sys.stdout.writelines([f"{exported.quantised}\n", *left])
         if not source.open_batch:
             sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
         card = write_card(exported, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
@@ -142,8 +138,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
 def _open_classifier(arguments: argparse.Namespace) -> Opened:
     """The classifier of a run or checkpoint; checked on --clips, else on clips of its run where these can be read."""
     from vidkd.base.errors import ConfigError, VidkdError
-    from vidkd.compress.calibration import integers_of
-    from vidkd.compress.export_classifier import ClassifierSource
+    from vidkd.compress.export_classifier import ClassifierSource, integers_of
     from vidkd.compress.parity import data_set_clips, video_clips
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.clips import read_clips_of_run
@@ -177,21 +172,10 @@ def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     config = QuantiseConfig(
         clips=arguments.int8_clips or INT8_CLIPS,
         exclude=tuple(arguments.int8_exclude),
-        sensitivity=arguments.int8_sensitivity,
         weight_bits=7 if arguments.int8_weight_bits == 7 else 8,
     )
     warn_if_saturating(config, "--int8-weight-bits 7")
     return config
-
-
-def integers_text(quantised: "Quantised") -> str:
-    """What computes in integers, what does not and why, and what each layer alone does to the outputs."""
-    lines = [str(quantised), *(f"  {name} stays in float: {reason}" for name, reason in quantised.left.items())]
-    if quantised.sensitivity:
-        width = max(map(len, quantised.sensitivity))
-        lines.append("signal to noise, with one layer alone in integers, of the output that suffers most:")
-        lines += [f"  {name:<{width}}  {noise:5.1f} dB" for name, noise in quantised.sensitivity.items()]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":

@@ -13,9 +13,8 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
 from vidkd.base.settings import as_dict, merge
-from vidkd.compress.calibration import drawn, integers_of
 from vidkd.compress.config import DistilConfig, PruneConfig, QuantiseConfig, RefitConfig, RepairConfig
-from vidkd.compress.export_classifier import ClassifierSource, classifier_metadata
+from vidkd.compress.export_classifier import ClassifierSource, classifier_metadata, drawn, integers_of
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.parity import Samples, data_set_clips

@@ -115,14 +115,12 @@ class QuantiseConfig:
         seed: of the draw.
         weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
         exclude: patterns of layers that stay in float.
-        sensitivity: also find what each layer alone in integers does to the outputs.
     """
 
     clips: Count = 128
     seed: int = 0
     weight_bits: Literal[7, 8] = 8
     exclude: tuple[str, ...] = ()
-    sensitivity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
 from vidkd.models.low_rank import LowRank, Method
 
+# Forms of low rank that a cfg can state: its kernels are square.
 METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")
-"""Forms of low rank that a cfg can state: its kernels are square."""
 
 
 def described(net: Darknet) -> Darknet:

@@ -139,8 +139,8 @@ def export(
         shutil.rmtree(folder, ignore_errors=True)
     if quantised is not None and parity.apart:
         log.warning(
-            "%s mostly differs from its network: %s. More clips to find ranges on, layers excluded from integers (the sensitivity of each "
-            "shows which), or training with rounding (train.integers) may mend it; evaluate it before it is used",
+            "%s mostly differs from its network: %s. More clips to find ranges on, layers excluded from integers, "
+            "or training with rounding (train.integers) may mend it; evaluate it before it is used",
             *(path, parity.apart),
         )
     return Exported(source=source, path=path, files=files, parity=parity, quantised=quantised)

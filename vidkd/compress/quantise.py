@@ -29,15 +29,12 @@ from vidkd.base.processor import processor_flags, saturates
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.graph import matched
 from vidkd.compress.integer_layers import WEIGHTED, counted, integer_layers, weighted_layers
-from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
 
 log = logging.getLogger(__name__)
 # Inputs of a graph by name, of one sample: one at a time needs the least memory.
 Feed = Mapping[str, NDArray[Any]]
 # Operations that stay in float: their sums lose too much, and no runtime gains by them.
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
-# Activations that the quantiser joins with the layer before them: both have one range.
-JOINED = "Relu", "Clip"
 # How many times the activations of a sample ONNX Runtime holds while ranges are found; 2.0 measured with mc3_18, 2.4 with mvit_v2_s.
 HELD = 2.5
 
@@ -47,14 +44,12 @@ class Quantised:
     """A graph with integer layers.
 
     graph: the ONNX model. layers: kind of operation of the layers that compute in integers, by their path in the network. left: layers that
-    stayed in float, and why. sensitivity: signal to noise in dB of the output that suffers most with that layer alone in integers, the
-    least first; empty where it was not requested.
+    stayed in float, and why.
     """
 
     graph: bytes
     layers: Mapping[str, str]
     left: Mapping[str, str]
-    sensitivity: Mapping[str, float]
 
     @property
     def convolutions(self) -> int:
@@ -83,7 +78,7 @@ class Integers:
 
 
 def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
-    """Give a graph integer layers. feeds: samples of training data, on which ranges and sensitivity are found.
+    """Give a graph integer layers. feeds: samples of training data, on which ranges are found.
 
     Every layer with weights that is not excluded must compute in integers afterwards: a quantiser that skips some is an error.
     Raises ConfigError for that, for a graph without such layers, without feeds, or for too little memory; WriteError for a full disk;
@@ -106,20 +101,11 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
             hint="fewer or smaller frames (data.window.frames, data.transform.crop), a machine with more memory, or a file in float",
         )
     with tempfile.TemporaryDirectory() as folder, writing(f"{folder}/float.onnx"):
-        integers = partial(_with_integers, graph, model, feeds, config, Path(folder))
-        noise = {}
-        if config.sensitivity:
-            outputs = _outputs(graph, feeds)
-            for name, node in wanted.items():
-                alone = _outputs(integers({node}, alone=True).SerializeToString(), feeds)
-                # not thrown together: log-probabilities of a map are many and large, and would hide what happens to the logits
-                noise[name] = min(signal_to_noise_db(one, got) for one, got in zip(outputs, alone, strict=True))
-        made = integers(set(wanted.values()))
+        made = _with_integers(graph, model, feeds, config, set(wanted.values()), Path(folder))
     layers = integer_layers(made)
     if skipped := [name for name in wanted if name not in layers]:
         raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), hint="exclude them")
-    sensitivity = dict(sorted(noise.items(), key=lambda entry: entry[1]))
-    return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=sensitivity)
+    return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left)
 
 
 def activation_bytes(model: Any) -> int:
@@ -139,45 +125,26 @@ def activation_bytes(model: Any) -> int:
     return sum(size * math.prod(side.dim_value for side in sides) for size, sides in sizes)
 
 
-def _with_integers(
-    graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, folder: Path, nodes: Collection[str], *, alone: bool = False
-) -> Any:
-    """The model with these layers in integers, and what else has integers; alone: with nothing else, but for their activations.
-
-    The ranges of activations are found once and kept in `folder`.
-    """
-    tools, ranges = require("onnxruntime.quantization", "compress"), folder / "ranges.json"
-    excluded = [node for node in weighted_layers(model).values() if node not in nodes] + float_by_rule(model)
-    if alone:
-        outputs = {output for node in model.graph.node if node.name in nodes for output in node.output}
-        kept = {node.name for node in model.graph.node if node.op_type in JOINED and node.input[0] in outputs}
-        excluded += [node.name for node in model.graph.node if node.name not in kept.union(nodes)]
-    source, target = folder / "float.onnx", folder / "integer.onnx"
+def _with_integers(graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, nodes: Collection[str], folder: Path) -> Any:
+    """The model with these layers in integers, and what else has integers. folder: for files meanwhile."""
+    tools, source, target = require("onnxruntime.quantization", "compress"), folder / "float.onnx", folder / "integer.onnx"
     source.write_bytes(graph)
     with _quietly():
         tools.quantize_static(
             source,
             target,
-            None if ranges.exists() else SimpleNamespace(get_next=partial(next, iter(map(dict, feeds)), None)),
+            SimpleNamespace(get_next=partial(next, iter(map(dict, feeds)), None)),
             per_channel=True,
-            nodes_to_exclude=excluded,
+            nodes_to_exclude=[node for node in weighted_layers(model).values() if node not in nodes] + float_by_rule(model),
             reduce_range=config.weight_bits == 7,
             activation_type=tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8,
-            calibration_cache_path=ranges,
         )
     made = require("onnx", "compress").load(target)
     made.producer_name, made.producer_version = model.producer_name, model.producer_version
     del made.metadata_props[:]
     made.metadata_props.extend(model.metadata_props)
     return made
-
-
-def _outputs(graph: bytes, feeds: Sequence[Feed]) -> list[list[NDArray[Any]]]:
-    """Of each output its values, feed by feed."""
-    runtime, options = require("onnxruntime", "compress"), session_options("compress")
-    session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
-    return [list(values) for values in zip(*(session.run(None, dict(feed)) for feed in feeds), strict=True)]
 
 
 def float_by_rule(model: Any) -> list[str]:

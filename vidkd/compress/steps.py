@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,34 +66,26 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
             folder = recipe.folder / step.name
             depends = {**as_dict(step.settings), "part": step.part, "learns_from": subject.learns_from(step)}
             chain = _claim(folder, chain, depends)
-            outcome = _outcome(folder, subject, step, _Work(subject, step, outcome.made.model, network.content, integers, whole))
+            work = partial(_done, subject, step, outcome.made.model, network.content, integers, whole)
+            outcome = _outcome(folder, subject, step, work)
             if outcome.made.file is None:
                 network = outcome
             yield outcome
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What a step does, given its folder. judged: the last outcome of the network in float. integers: where it was quantised."""
-
-    subject: Subject
-    step: Step
-    model: Path
-    judged: Mapping[str, Any]
-    integers: QuantiseConfig | None
-    whole: Path
-
-    def __call__(self, folder: Path) -> Made:
-        settings = self.step.settings
-        if isinstance(settings, RepairConfig):
-            return self.subject.repair(self.model, settings, folder)
-        if isinstance(settings, QuantiseConfig | ExportConfig):
-            config = settings if isinstance(settings, ExportConfig) else ExportConfig()
-            return self.subject.export(self.model, config, self.integers, self.judged, folder)
-        return self.subject.change(self.model, self.step, folder, whole=self.whole)
+def _done(
+    subject: Subject, step: Step, model: Path, judged: Mapping[str, Any], integers: QuantiseConfig | None, whole: Path, folder: Path
+) -> Made:
+    """Do a step. judged: the last outcome of the network in float. integers: where it was quantised."""
+    settings = step.settings
+    if isinstance(settings, RepairConfig):
+        return subject.repair(model, settings, folder)
+    if isinstance(settings, QuantiseConfig | ExportConfig):
+        return subject.export(model, settings if isinstance(settings, ExportConfig) else ExportConfig(), integers, judged, folder)
+    return subject.change(model, step, folder, whole=whole)
 
 
-def _outcome(folder: Path, subject: Subject, step: Step | None, work: Any) -> Outcome:
+def _outcome(folder: Path, subject: Subject, step: Step | None, work: Callable[[Path], Made]) -> Outcome:
     """The outcome of a step, which is done unless it is there."""
     path = folder / OUTCOME
     if path.exists():

@@ -1,7 +1,6 @@
 """What a recipe is done to: a classifier of clips, or a detector. What both share, and what is checked before the first step."""
 
 import contextlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -262,8 +261,6 @@ def add_to_notes(notes: dict[str, Any], exported: Exported) -> None:
     if parity.apart:
         near["warning"] = f"mostly differs from its network: {parity.apart}"
     notes |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
-    if quantised.sensitivity:  # JSON has no number for no noise at all
-        notes["sensitivity_db"] = {name: noise if math.isfinite(noise) else None for name, noise in quantised.sensitivity.items()}
 
 
 @contextlib.contextmanager

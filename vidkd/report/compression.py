@@ -79,16 +79,13 @@ def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
         same, before = before.get("integer_convolutions") is not None and notes.get("layers") == before.get("layers"), notes
         if same:  # an export of what was quantised right before it
             continue
-        noise = notes.get("sensitivity_db", {})
         integers = "integer_convolutions" in notes
         stays = "stays in float" if integers else "unchanged"
-        rows = [(layer, _done(str(what), integers), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
-        rows += [(layer, f"{stays}: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
+        rows = [(layer, _done(str(what), integers)) for layer, what in notes.get("layers", {}).items()]
+        rows += [(layer, f"{stays}: {reason}") for layer, reason in notes.get("left", {}).items()]
         if rows:
-            wide = any(row[2] is not None for row in rows)
-            columns = ("layer", "what was done", "signal to noise of this layer only (dB)") if wide else ("layer", "what was done")
-            shown = tuple(row if wide else row[:2] for row in rows)
-            tables.append(Table(title=f"Layers: {name}", columns=columns, rows=shown, caption=_counted(notes, content.get("settings", {}))))
+            caption = _counted(notes, content.get("settings", {}))
+            tables.append(Table(title=f"Layers: {name}", columns=("layer", "what was done"), rows=tuple(rows), caption=caption))
     return tables
 
 
