@@ -75,7 +75,7 @@ def test_what_is_learned_from_a_frame_is_not_what_its_owner_writes_over_it_meanw
         assert gate.entered.acquire(timeout=SOON)
         shared[...] = frames[1]
         gate.open.set()
-        until(lambda: len(running.trainer.buffer) == 1)
+        until(lambda: len(running.trainer.buffer.frames) == 1)
     (key,) = running.trainer.buffer.frames
     np.testing.assert_array_equal(key.image, frames[0])
     assert key.boxes.tolist() == Painter.look(frames[0]).boxes.tolist()
@@ -179,7 +179,7 @@ def test_an_oracle_that_hangs_is_given_up_and_asked_again_when_it_comes_back(cap
         assert running.failures == 1
         gate.open.set()
         until(lambda: not running._thread.is_alive())
-        assert len(running.trainer.buffer) == 0
+        assert len(running.trainer.buffer.frames) == 0
         assert running._newest[0] == 0
         record = running.step(frame_with()).record
         assert (record.called, record.answered, record.failed) == (True, None, None)
@@ -202,7 +202,7 @@ def test_closing_joins_the_thread_and_leaves_behind_one_that_hangs(caplog):
     gate.open.set()
     hanging._thread.join(SOON)
     assert not hanging._thread.is_alive()
-    assert len(hanging.trainer.buffer) == 0
+    assert len(hanging.trainer.buffer.frames) == 0
 
 
 def test_an_oracle_that_two_learners_share_is_asked_by_one_at_a_time():

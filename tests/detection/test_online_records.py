@@ -46,7 +46,7 @@ def test_a_record_is_the_stream_as_the_student_lived_it():
         assert record.errors[place] == pytest.approx(own + other - 2 * agreed, abs=1e-4)
     assert record.last_loss[1] > 0
     assert running.oracle.detector.calls == 7
-    assert len(running.trainer.buffer) == 3
+    assert len(running.trainer.buffer.frames) == 3
 
 
 def test_an_oracle_that_throws_leaves_no_record():

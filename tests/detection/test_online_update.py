@@ -56,7 +56,7 @@ def test_an_update_is_these_steps_of_the_optimiser():
     for step in range(4):
         heads = by_hand.net(by_hand.inputs([key.image for key in (first, *rest)]))
         truths = [truths_of(key, torch.device("cpu")) for key in (first, *rest)]
-        now, past = (oracle_assigned([h[p] for h in heads], truths[p], by_hand.specs).total for p in (slice(1), slice(1, 3)))
+        now, past = (oracle_assigned([h[p] for h in heads], truths[p], by_hand.net.heads).total for p in (slice(1), slice(1, 3)))
         losses.append((now.item(), past.item()))
         if step == 3:
             break
@@ -196,20 +196,20 @@ def test_each_loss_is_the_one_of_its_name():
     theirs = oracle_heads(two, heads)
     truths = [truths_of(key, torch.device("cpu")) for key in two]
     mean_square = (heads[0] - theirs[0]).square().mean()
-    matched = matched_heads(heads, theirs, light.specs)
-    bounded = bounded_box_regression(heads, theirs, truths, light.specs)
+    matched = matched_heads(heads, theirs, light.net.heads)
+    bounded = bounded_box_regression(heads, theirs, truths, light.net.heads)
 
     def loss(name, **settings):
-        return LOSSES[name](heads, two, light.specs, Update(loss=name, **settings))
+        return LOSSES[name](heads, two, light.net.heads, Update(loss=name, **settings))
 
     torch.testing.assert_close(loss("matched_heads"), matched.total)
     torch.testing.assert_close(loss("bounded_box_regression"), matched.objectness + matched.classes + bounded)
     torch.testing.assert_close(loss("confidence_bounded_mix", mix_share=1.0), mean_square)
     torch.testing.assert_close(loss("confidence_bounded_mix", mix_threshold=1.0), 0.4**2 * mean_square)
     options = YoloLossOptions(box_iou_bound=0.3)
-    wanted = oracle_assigned(heads, truths, light.specs, scores_as="objectness", options=options)
+    wanted = oracle_assigned(heads, truths, light.net.heads, scores_as="objectness", options=options)
     torch.testing.assert_close(loss("oracle_assigned", scores_as="objectness", options=options), wanted.total)
-    surer = oracle_assigned(heads, truths, light.specs, scores_as="objectness", score_power=0.25, options=options)
+    surer = oracle_assigned(heads, truths, light.net.heads, scores_as="objectness", score_power=0.25, options=options)
     torch.testing.assert_close(loss("oracle_assigned", scores_as="objectness", score_power=0.25, options=options), surer.total)
     assert loss("oracle_assigned", certain=1.0) < loss("oracle_assigned")
 
@@ -235,7 +235,7 @@ def test_spare_anchors_count_along_a_stream_as_in_training():
     large = {"boxes": np.array([[2, 2, 62, 62]], np.float32), "scores": np.ones(1, np.float32), "labels": np.zeros(1, int)}
     key = dataclasses.replace(keys(light, 1)[0], **large)
     heads = light.net(light.inputs([key.image]))
-    learned = LOSSES["oracle_assigned"](heads, [key], light.specs, Update())
+    learned = LOSSES["oracle_assigned"](heads, [key], light.net.heads, Update())
     frame = {"boxes": [torch.from_numpy(key.boxes)], "labels": [torch.from_numpy(key.labels)], "ignore": [torch.zeros(1, dtype=torch.bool)]}
     trained = YoloDetection(None, light.net).training_step({"image": torch.from_numpy(key.image.transpose(2, 0, 1)[None].copy()), **frame})
     assert trained["box"] == 0

@@ -63,7 +63,7 @@ class AsynchronousLearner(Learner):
             self._cuda.wait_stream(torch.cuda.default_stream(device))  # on which the networks were put there
 
     def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
-        """See Learner; returns as soon as the student has seen the frame and the policy decided."""
+        """The next frame of the stream, RGB uint8 (H, W, 3); returns as soon as the student has seen the frame and the policy decided."""
         clock = Stopwatch()
         result, failed = self._taken_report()
         self.version, self.student = self._newest
@@ -83,7 +83,7 @@ class AsynchronousLearner(Learner):
         self.version, self.student = self._newest
         return {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: ARG002 - see Learner
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: ARG002 - as the synchronous one
         """Raises ConfigError: such a stream cannot be resumed."""
         raise ConfigError(
             "asynchronous learning cannot be resumed: what the student had learned is lost",

@@ -169,10 +169,6 @@ class Learner:
         self._observations = ObservationBuilder()
         self.position = self.version = self.failures = 0
 
-    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
-        """The next frame of the stream, RGB uint8 (H, W, 3): the student's boxes, made before anything can be learned from it."""
-        raise NotImplementedError
-
     def _see(self, frame: NDArray[np.uint8], time_s: float | None, clock: Stopwatch, *, able: bool = True) -> tuple[Any, Observation, bool]:
         """The student's output on the next frame, what the policy sees of it, and whether the oracle is called, if it is able to answer."""
         with clock.part("student"):
@@ -210,14 +206,6 @@ class Learner:
             self.failures += 1
             log.warning("oracle failed at frame %d (%d failures): %s", frame_index, self.failures, failed)
 
-    def state(self) -> dict[str, Any]:
-        """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
-        raise NotImplementedError
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
-        raise NotImplementedError
-
 
 class SynchronousLearner(Learner):
     """A student that runs along a stream and learns from the key frames that its policy chooses; its weights change in place.
@@ -228,7 +216,10 @@ class SynchronousLearner(Learner):
     """
 
     def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
-        """See Learner. answer: the oracle's on this frame, if the caller knows it; used if the policy calls, instead of asking."""
+        """The next frame of the stream, RGB uint8 (H, W, 3): the student's boxes, made before anything can be learned from it.
+
+        answer: the oracle's on this frame, if the caller knows it; used if the policy calls, instead of asking.
+        """
         clock, version = Stopwatch(), self.version
         output, observation, called = self._see(frame, time_s, clock)
         result, failed = None, None
@@ -247,13 +238,13 @@ class SynchronousLearner(Learner):
         return Step(output=output, observation=observation, record=record, answer=answer if called else None)
 
     def state(self) -> dict[str, Any]:
-        """See Learner."""
+        """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
         counts = {name: getattr(self, name) for name in ("position", "version", "failures")}
         parts = {"trainer": self.trainer.state(), "chooser": self.chooser.state(), "observations": self._observations.state()}
         return {"counts": counts, **parts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """See Learner."""
+        """Continue from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
         self.chooser.restore(state["chooser"])
         self.trainer.restore(state["trainer"])
         self._observations.restore(state["observations"])

@@ -58,37 +58,29 @@ class ReplayBuffer:
 
     def __init__(self, bounds: Replay) -> None:
         self.bounds = bounds
-        self._frames: list[KeyFrame] = []
+        self.frames: list[KeyFrame] = []
         self._rng = np.random.default_rng(bounds.seed)
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    @property
-    def frames(self) -> tuple[KeyFrame, ...]:
-        """Those kept, as they were added."""
-        return tuple(self._frames)
 
     def add(self, key: KeyFrame) -> None:
         """Take in a key frame and let others go until all bounds hold; one that is larger than the memory bound is not kept."""
-        self._frames.append(key)
+        self.frames.append(key)
         most_bytes = math.inf if self.bounds.memory_mib is None else self.bounds.memory_mib * 2**20
-        while len(self._frames) > self.bounds.frames or sum(frame.nbytes for frame in self._frames) > most_bytes:
-            older = len(self._frames) - 1
-            del self._frames[int(self._rng.integers(older)) if self.bounds.evict == "random" and older else 0]
+        while len(self.frames) > self.bounds.frames or sum(frame.nbytes for frame in self.frames) > most_bytes:
+            older = len(self.frames) - 1
+            del self.frames[int(self._rng.integers(older)) if self.bounds.evict == "random" and older else 0]
 
     def sample(self, count: int) -> list[KeyFrame]:
         """At most `count` different key frames, drawn evenly."""
-        count = min(count, len(self._frames))
-        return [self._frames[place] for place in self._rng.choice(len(self._frames), count, replace=False)] if count > 0 else []
+        count = min(count, len(self.frames))
+        return [self.frames[place] for place in self._rng.choice(len(self.frames), count, replace=False)] if count > 0 else []
 
     def state(self) -> dict[str, Any]:
         """Frames and generator, as plain values and tensors that share no memory with the buffer."""
-        return {"frames": [_packed(frame) for frame in self._frames], "rng": self._rng.bit_generator.state}
+        return {"frames": [_packed(frame) for frame in self.frames], "rng": self._rng.bit_generator.state}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave."""
-        self._frames = [_unpacked(parts) for parts in state["frames"]]
+        self.frames = [_unpacked(parts) for parts in state["frames"]]
         self._rng.bit_generator.state = state["rng"]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from vidkd.detection.online.account import UNKNOWN
-from vidkd.detection.online.learner import Learner
+from vidkd.detection.online.asynchronous import AsynchronousLearner
+from vidkd.detection.online.learner import SynchronousLearner
 from vidkd.detection.saved import write_darknet
 from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections
@@ -27,7 +28,14 @@ class LearningStepper(Stepper):
     note that it is that of the run in the folder `owner`.
     """
 
-    def __init__(self, learner: Learner, *, emit_oracle: bool = False, saved: Path | None = None, owner: Path | None = None) -> None:
+    def __init__(
+        self,
+        learner: SynchronousLearner | AsynchronousLearner,
+        *,
+        emit_oracle: bool = False,
+        saved: Path | None = None,
+        owner: Path | None = None,
+    ) -> None:
         self.learner, self.emit_oracle, self.saved, self.owner = learner, emit_oracle, saved, owner
 
     def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:  # noqa: ARG002 - nothing

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidkd.losses.yolo_heads import HeadSpec
-from vidkd.models.darknet import Darknet, with_added_head
+from vidkd.models.darknet import with_added_head
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.graph import trace
 from vidkd.runtime.detections import Detections
@@ -41,33 +40,19 @@ class StudentOutput:
 
 
 class Student:
-    """The light detector of a stream. Its network stays in eval mode always, so norm statistics never move and dropout is off."""
+    """The light detector of a stream: `net` learns, labels index `class_names`.
+
+    Its network stays in eval mode always, so norm statistics never move and dropout is off.
+    """
 
     def __init__(self, detector: DarknetDetector) -> None:
-        self.detector = detector
+        self.detector, self.net, self.class_names = detector, detector.net, detector.class_names
         nodes = trace(self.net.config)
         self.feature_count = sum(nodes[layer].shape[0] for layer in self.net.deep_layers)
 
-    @property
-    def net(self) -> Darknet:
-        """The network, whose weights learn."""
-        return self.detector.net
-
-    @property
-    def specs(self) -> tuple[HeadSpec, ...]:
-        """What its raw heads mean, for the losses."""
-        return self.net.heads
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes that labels index."""
-        return self.detector.class_names
-
     @torch.inference_mode()
     def detect(self, frame: NDArray[np.uint8], *, frame_index: int = 0, time_s: float | None = None) -> StudentOutput:
-        """RGB uint8 (H, W, 3) -> the student's output. Raises ValueError for another array."""
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"a frame is uint8 (H, W, 3): {frame.dtype} {frame.shape}")
+        """RGB uint8 (H, W, 3) -> the student's output."""
         letterbox = Letterbox.fit((frame.shape[1], frame.shape[0]), self.net.input_size, self.detector.resize)
         image = letterbox.apply(frame, GREY)
         heads, pooled = self.detector.forward(self.inputs([image]))

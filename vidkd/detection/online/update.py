@@ -245,10 +245,10 @@ class Trainer:
         with torch.set_grad_enabled(learn), folded_norms(self.student.net):
             heads = self.student.net(images)
             loss = LOSSES[self.update.loss]
-            now = loss([head[:1] for head in heads], keys[:1], self.student.specs, self.update)
+            now = loss([head[:1] for head in heads], keys[:1], self.student.net.heads, self.update)
             past = torch.zeros_like(now)
             if len(keys) > 1:
-                past = loss([head[1:] for head in heads], keys[1:], self.student.specs, self.update)
+                past = loss([head[1:] for head in heads], keys[1:], self.student.net.heads, self.update)
             total = (now + (len(keys) - 1) * past) / len(keys)
         values = torch.stack([now, past, total]).tolist()
         return _Losses(values[0], values[1], values[2], total)

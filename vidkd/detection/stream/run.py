@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from vidkd.base.errors import ConfigError, VideoError, unknown_name
+from vidkd.base.errors import ConfigError, VideoError
 from vidkd.base.progress import Progress
 from vidkd.detection.stream.folder import FORMATS, WORK, Work, claim, cleanup_on_failure, input_record, locked, shown
 from vidkd.detection.stream.pipeline import Draw, Pipeline, Seen
@@ -34,7 +34,6 @@ class StreamConfig:
     left out. sequence_fps: frames a second of an image sequence. part_frames: frames that are written together, of which a kill costs at
     most those of the part in hand. batch: frames given to the stepper together, of a live source always one. real_time: frames of a file
     come no sooner than its times say, as from a camera.
-    Raises ConfigError for an unknown format.
     """
 
     formats: tuple[str, ...] = tuple(FORMATS)
@@ -44,11 +43,6 @@ class StreamConfig:
     part_frames: int = 240
     batch: int = 8
     real_time: bool = False
-
-    def __post_init__(self) -> None:
-        for format_ in self.formats:
-            if format_ not in FORMATS:
-                raise unknown_name("format", format_, FORMATS)
 
     def record(self) -> dict[str, Any]:
         """What the result depends on: all but the batch."""
@@ -220,19 +214,16 @@ def _finish(folder: Path, work: Work, name: str, class_names: Sequence[str], con
             "input": shown(name),
             "frames": done.frames,
             "detections": dict(work.found().most_common()),
-            "frames_per_second": speeds(done.frames, seconds),
+            # of each stage in its own seconds of work, while the others ran; and of all together
+            "frames_per_second": {
+                {"total": "end_to_end"}.get(stage, stage): round(done.frames / spent, 2) for stage, spent in seconds.items() if spent > 0
+            },
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             "trouble": done.trouble,
             "files": [FORMATS[format_] for format_ in config.formats],
         }
         work.finish(folder, summary)
     return summary
-
-
-def speeds(frames: int, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Frames a second of each stage in its own seconds of work, while the others ran; and of all together (`end_to_end`)."""
-    named = {"end_to_end" if stage == "total" else stage: value for stage, value in seconds.items()}
-    return {stage: round(frames / value, 2) for stage, value in named.items() if value > 0}
 
 
 def _result(summary: Mapping[str, Any], status: str) -> dict[str, Any]:
