@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from vidkd.base.errors import ConfigError
-from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
+from vidkd.bench.streams.wrong_oracle import WrongOracle
 from vidkd.detection.online import Answer
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_iou
@@ -20,19 +19,20 @@ def many(count: int = 600) -> Detections:
     return Detections(boxes=boxes, scores=np.linspace(0.1, 0.9, count), labels=rng.integers(0, 3, count), frame_index=7, time_s=0.5)
 
 
+def wrong(frame: np.ndarray, share: float, seed: int = 0, found: Detections | None = None) -> Detections:
+    oracle = lambda _: Answer(detections=many() if found is None else found, known=frozenset({0, 2}))  # noqa: E731
+    answer = WrongOracle(oracle, share, seed)(frame)
+    assert answer.known == {0, 2}
+    return answer.detections
+
+
 FRAME = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-
-
-def test_no_error_changes_nothing() -> None:
-    found = BoxErrors(share=0.0)(many(), FRAME)
-    np.testing.assert_array_equal(found.boxes, many().boxes)
-    assert (found.frame_index, found.time_s) == (7, 0.5)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
 def test_a_third_each_is_dropped_shifted_and_joined_by_a_false_box(share: float) -> None:
     true = many()
-    found = BoxErrors(share=share, seed=4)(true, FRAME)
+    found = wrong(FRAME, share, 4)
     place = {float(score): number for number, score in enumerate(true.scores)}
     of_true = np.array([place[float(score)] for score in found.scores])
     first = np.unique(of_true, return_index=True)[1]
@@ -47,7 +47,7 @@ def test_a_third_each_is_dropped_shifted_and_joined_by_a_false_box(share: float)
 
 def test_false_boxes_lie_in_the_frame_and_have_the_size_of_a_true_one() -> None:
     true = many()
-    found = BoxErrors(share=1.0)(true, FRAME)
+    found = wrong(FRAME, 1.0)
     false = np.setdiff1d(np.arange(len(found)), np.unique(found.scores, return_index=True)[1])
     boxes = found.boxes[false]
     assert len(boxes) > 100
@@ -58,42 +58,12 @@ def test_false_boxes_lie_in_the_frame_and_have_the_size_of_a_true_one() -> None:
     assert np.mean([tuple(side) in sides for side in np.round(boxes[:, 2:] - boxes[:, :2], 1).tolist()]) > 0.9  # else rounded otherwise
 
 
-def test_errors_depend_on_picture_and_seed_alone() -> None:
-    errors, other = BoxErrors(share=0.3, seed=2), FRAME.copy()
+def test_errors_depend_only_on_picture_and_seed() -> None:
+    other = FRAME.copy()
     other[0, 0, 0] ^= 1
-    first = errors(many(), FRAME).boxes
-    np.testing.assert_array_equal(first, errors(many(), FRAME.copy()).boxes)
-    for boxes in (errors(many(), other).boxes, BoxErrors(share=0.3, seed=3)(many(), FRAME).boxes):
+    first = wrong(FRAME, 0.3, 2).boxes
+    np.testing.assert_array_equal(first, wrong(FRAME.copy(), 0.3, 2).boxes)
+    for boxes in (wrong(other, 0.3, 2).boxes, wrong(FRAME, 0.3, 3).boxes):
         assert boxes.shape != first.shape or not np.array_equal(boxes, first)
-
-
-def test_a_frame_without_boxes_stays_empty() -> None:
-    assert len(BoxErrors(share=1.0)(Detections.none(), FRAME)) == 0
-
-
-class Heads:
-    gives_heads = True
-
-    def __call__(self, frame: np.ndarray) -> Answer:
-        raise AssertionError("not asked")
-
-
-class Boxes:
-    gives_heads = False
-
-    def __call__(self, frame: np.ndarray) -> Answer:
-        return Answer(detections=many(), known=frozenset({0, 2}))
-
-
-def test_the_wrapper_errs_as_the_errors_do() -> None:
-    errors = BoxErrors(share=0.3)
-    answer = WrongOracle(Boxes(), errors)(FRAME)
-    np.testing.assert_array_equal(answer.detections.boxes, errors(many(), FRAME).boxes)
-    assert answer.known == {0, 2}
-
-
-def test_raw_heads_and_shares_that_are_none_are_refused() -> None:
-    with pytest.raises(ConfigError, match="raw heads"):
-        WrongOracle(Heads(), BoxErrors(share=0.1))
-    with pytest.raises(ConfigError, match=r"\[0, 1\], not 1.5"):
-        BoxErrors(share=1.5)
+    np.testing.assert_array_equal(wrong(FRAME, 0.0).boxes, many().boxes)
+    assert len(wrong(FRAME, 1.0, found=Detections.none())) == 0

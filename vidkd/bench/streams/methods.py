@@ -1,16 +1,16 @@
 """The methods along a stream that a study compares: an online learner under a policy, and the baselines."""
 
+import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.timing import Stopwatch
 from vidkd.bench.streams.carried import Carrier
-from vidkd.detection.online import FrameRecord, KeyFrame, Student, SynchronousLearner, Trainer, Update
-from vidkd.detection.online.learner import key_frame_of
+from vidkd.detection.online import KeyFrame, Student, SynchronousLearner, Trainer, Update
+from vidkd.detection.online.learner import Step, key_frame_of
 from vidkd.detection.policies import Observation, Policy
 from vidkd.runtime.detections import Detections
 
@@ -19,129 +19,87 @@ PASSES = 3
 """How often a student adapted offline sees each of its key frames; online each is learned from once, and replayed."""
 
 
-@dataclass(kw_only=True)
-class Passed:
-    """What happened along the stream.
+class StreamMethod(abc.ABC):
+    """A method along a stream, and what happened: frames of calls and of kept updates, seconds of the parts, why the oracle failed."""
 
-    called, kept: frames of calls and of updates that were kept. losses: (frame, before, after) of each.
-    failed: why the oracle had no answer to the first of `failures` calls.
-    """
-
-    called: list[int] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-    losses: list[tuple[int, float, float]] = field(default_factory=list)
-    outcomes: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    failures: int = 0
-    failed: str | None = None
-
-    def spend(self, parts: Mapping[str, float]) -> None:
-        """Take in the seconds of the parts of one frame."""
-        for name, seconds in parts.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def note(self, record: FrameRecord) -> None:
-        """Take in what one step did."""
-        self.spend(record.seconds)
-        if record.called:
-            self.called.append(record.frame_index)
-        if record.failed is not None:
-            self.failures, self.failed = self.failures + 1, self.failed or record.failed
-        if record.update is not None:
-            update, outcome = record.update, record.update.outcome
-            self.losses.append((record.frame_index, update.loss_before, update.loss_after))
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-            if outcome == "kept":
-                self.kept.append(record.frame_index)
-
-
-class StreamMethod(Protocol):
-    """A method along a stream."""
-
-    passed: Passed
+    def __init__(self) -> None:
+        self.called: list[int] = []
+        self.kept: list[int] = []
+        self.seconds: dict[str, float] = {}
+        self.failed: str | None = None
+        self.position = -1
 
     def step(self, frame: NDArray[np.uint8]) -> Detections:
         """The boxes that are scored on the next frame, RGB uint8 (H, W, 3), made before the oracle's answer on it is known."""
-        ...
+        self.position += 1
+        return self._boxes(frame)
+
+    @abc.abstractmethod
+    def _boxes(self, frame: NDArray[np.uint8]) -> Detections:
+        """As `step`."""
+
+    def _spend(self, parts: Mapping[str, float]) -> None:
+        self.seconds |= {name: self.seconds.get(name, 0.0) + seconds for name, seconds in parts.items()}
+
+    def _learn(self, learner: SynchronousLearner, frame: NDArray[np.uint8]) -> Step:
+        step = learner.step(frame)
+        record = step.record
+        self._spend(record.seconds)
+        self.called += [record.frame_index] if record.called else []
+        self.kept += [record.frame_index] if record.update is not None and record.update.outcome == "kept" else []
+        self.failed = self.failed or record.failed
+        return step
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """Where calls end.
-
-    calls: of the whole stream. until: the first frame without calls, where a budget that holds before it would begin anew.
-    """
-
-    calls: int
-    until: int | None = None
-
-    def reached(self, position: int, passed: Passed) -> bool:
-        """Whether no call may be made at this frame any more."""
-        return len(passed.called) >= self.calls or (self.until is not None and position >= self.until)
-
-
-class OnlineLearning:
-    """A learner along the stream. Beyond the limit the student alone goes on, as it then is."""
-
-    def __init__(self, learner: SynchronousLearner, limit: Limit) -> None:
-        self.learner, self.limit = learner, limit
-        self.passed = Passed()
-        self._position = 0
-
-    def step(self, frame: NDArray[np.uint8]) -> Detections:
-        """As `StreamMethod`."""
-        position, self._position = self._position, self._position + 1
-        if self.limit.reached(position, self.passed):
-            return _alone(self.learner.student, frame, position, self.passed)
-        step = self.learner.step(frame)
-        self.passed.note(step.record)
-        return step.detections
-
-
-class Frozen:
+class Frozen(StreamMethod):
     """The frozen student."""
 
     def __init__(self, student: Student) -> None:
-        self.student, self.passed = student, Passed()
-        self._position = 0
+        super().__init__()
+        self.student = student
 
-    def step(self, frame: NDArray[np.uint8]) -> Detections:
-        """As `StreamMethod`."""
-        position, self._position = self._position, self._position + 1
-        return self.student.detect(frame, frame_index=position).detections
+    def _boxes(self, frame: NDArray[np.uint8]) -> Detections:
+        return self.student.detect(frame, frame_index=self.position).detections
 
 
-class Asked:
+class Asked(StreamMethod):
     """The oracle itself, asked on every frame: its boxes are scored. answers: what it says of each frame of the stream."""
 
     def __init__(self, answers: Sequence[Detections]) -> None:
-        self.answers, self.passed = answers, Passed()
+        super().__init__()
+        self.answers = answers
 
-    def step(self, frame: NDArray[np.uint8]) -> Detections:  # noqa: ARG002 - it was asked before
-        """As `StreamMethod`, but for whose boxes they are."""
-        position = len(self.passed.called)
-        self.passed.called.append(position)
-        return self.answers[position]
+    def _boxes(self, frame: NDArray[np.uint8]) -> Detections:  # noqa: ARG002 - it was asked before
+        self.called.append(self.position)
+        return self.answers[self.position]
 
 
-class Carrying:
-    """The oracle's last boxes, carried on. learner: chooses the key frames and must not train (`Update(steps=0)`)."""
+class OnlineLearning(StreamMethod):
+    """A learner along the stream, whose boxes a carrier may replace by the oracle's last ones.
 
-    def __init__(self, learner: SynchronousLearner, carrier: Carrier, limit: Limit) -> None:
-        self.learner, self.carrier, self.limit = learner, carrier, limit
-        self.passed = Passed()
-        self._position = 0
+    calls: of the whole stream. until: the first frame without calls, where a budget that holds before it would begin anew. Beyond these
+    the student goes on without the oracle and without learning. carrier: for a learner that must not train (`Update(steps=0)`).
+    """
 
-    def step(self, frame: NDArray[np.uint8]) -> Detections:
-        """As `StreamMethod`."""
-        position, self._position = self._position, self._position + 1
-        if self.limit.reached(position, self.passed):
-            return self.carrier.carry(frame, _alone(self.learner.student, frame, position, self.passed)).at(position, None)
-        step = self.learner.step(frame)
-        boxes = self.carrier.carry(frame, step.detections).at(position, None)
-        self.passed.note(step.record)
-        if step.answer is not None:
-            self.carrier.take(step.answer.detections)
+    def __init__(self, learner: SynchronousLearner, calls: int, until: int | None = None, carrier: Carrier | None = None) -> None:
+        super().__init__()
+        self.learner, self.calls, self.until, self.carrier = learner, calls, until, carrier
+
+    def _boxes(self, frame: NDArray[np.uint8]) -> Detections:
+        answer = None
+        if len(self.called) >= self.calls or (self.until is not None and self.position >= self.until):
+            clock = Stopwatch()
+            with clock.part("student"):
+                found = self.learner.student.detect(frame, frame_index=self.position).detections
+            self._spend(clock.seconds())
+        else:
+            step = self._learn(self.learner, frame)
+            found, answer = step.detections, step.answer
+        if self.carrier is None:
+            return found
+        boxes = self.carrier.carry(frame, found)
+        if answer is not None:
+            self.carrier.take(answer.detections)
         return boxes
 
 
@@ -164,53 +122,39 @@ class FirstTenth(Policy):
         return observation.frame_index in self._chosen
 
 
-class AdaptedOffline:
-    """A student that collects key frames in the first tenth, then learns from all of them, and goes on as it then is.
+class AdaptedOffline(StreamMethod):
+    """A student that collects key frames in the first tenth, then learns from all of them, and goes on without learning.
 
     learner: with a `FirstTenth` policy and without steps. update: how the student learns at the end of the tenth: from each key frame
-    PASSES times, in an order drawn anew, with `update.replay` of the others beside it.
+    PASSES times, in random order, with `update.replay` of the others.
     """
 
-    def __init__(self, learner: SynchronousLearner, policy: FirstTenth, update: Update, seed: int) -> None:
-        self.learner, self.policy, self.update = learner, policy, update
-        self.passed = Passed()
+    def __init__(self, learner: SynchronousLearner, until: int, update: Update, seed: int) -> None:
+        super().__init__()
+        self.learner, self.until, self.update = learner, until, update
         self._keys: list[KeyFrame] = []
         self._rng = np.random.default_rng(seed)
 
-    def step(self, frame: NDArray[np.uint8]) -> Detections:
-        """As `StreamMethod`."""
-        if self.learner.position == self.policy.until:
+    def _boxes(self, frame: NDArray[np.uint8]) -> Detections:
+        if self.position == self.until:
             clock = Stopwatch()
             with clock.part("update"):
                 self._adapt()
-            self.passed.spend(clock.seconds())
-        step = self.learner.step(frame)
-        self.passed.note(step.record)
+            self._spend(clock.seconds())
+        step = self._learn(self.learner, frame)
         if step.answer is not None:
             self._keys.append(key_frame_of(step.output, step.answer, score=self.learner.trainer.score))
         return step.detections
 
     def _adapt(self) -> None:
         trainer = Trainer(self.learner.student, self.update)
-        self.passed.losses, self.passed.outcomes = [], {}
+        outcomes = []
         for _ in range(PASSES):
             for place in self._rng.permutation(len(self._keys)):
                 others = [key for number, key in enumerate(self._keys) if number != place]
-                beside = self._rng.permutation(len(others))[: self.update.replay]
-                done = trainer.learn(self._keys[place], [others[number] for number in beside], interpolate=False)
-                self.passed.losses.append((self.policy.until, done.loss_before, done.loss_after))
-                self.passed.outcomes[done.outcome] = self.passed.outcomes.get(done.outcome, 0) + 1
-                if done.outcome == "kept":
-                    self.passed.kept = [self.policy.until]
-
-
-def _alone(student: Student, frame: NDArray[np.uint8], position: int, passed: Passed) -> Detections:
-    """What the student finds on a frame that nothing is asked or learned about; its time counts as on any other."""
-    clock = Stopwatch()
-    with clock.part("student"):
-        found = student.detect(frame, frame_index=position).detections
-    passed.spend(clock.seconds())
-    return found
+                replayed = self._rng.permutation(len(others))[: self.update.replay]
+                outcomes.append(trainer.learn(self._keys[place], [others[number] for number in replayed], interpolate=False).outcome)
+        self.kept = [self.until] if "kept" in outcomes else []
 
 
 def calls_of(share: float, frames: int) -> int:

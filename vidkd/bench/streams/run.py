@@ -1,8 +1,11 @@
 """One cell of a study of streams: a method runs along a stream once, and every frame is scored."""
 
+import dataclasses
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,35 +13,26 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
-from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
+from vidkd.bench.streams.carried import Carrier, FlowCarrier, TrackCarrier
 from vidkd.bench.streams.figures import judged
 from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.methods import (
-    AdaptedOffline,
-    Asked,
-    Carrying,
-    FirstTenth,
-    Frozen,
-    Limit,
-    OnlineLearning,
-    Passed,
-    StreamMethod,
-    calls_of,
-)
-from vidkd.bench.streams.selectors import open_selector
-from vidkd.bench.streams.spec import MethodSpec
+from vidkd.bench.streams.methods import AdaptedOffline, Asked, FirstTenth, Frozen, OnlineLearning, StreamMethod, calls_of
 from vidkd.bench.streams.study import HINDSIGHT, Learning, StreamStudy, learning_of, selector_name
-from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
+from vidkd.bench.streams.wrong_oracle import WrongOracle
 from vidkd.bench.study import CellKey, Chosen, Places
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.metrics import FrameCounts, f1_against
 from vidkd.detection.online import HeadOracle, Oracle, Student, SynchronousLearner, Update
 from vidkd.detection.online.oracle import of_labels
-from vidkd.detection.policies import CallBudget, Hindsight, Policy, RandomCalls, open_policy
+from vidkd.detection.policies import CallBudget, Hindsight, LstmSelector, Policy, RandomCalls, load_selector, open_policy
+from vidkd.detection.policies.lstm import objections, other_learning, read_about
 from vidkd.engine.devices import pick_device
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
 from vidkd.video import open_video
+from vidkd.video.files import content_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,33 +59,39 @@ def run_stream_cell(study: StreamStudy, key: CellKey, places: Places, chosen: Ch
     student = _student(study, places)
     course = _course(study, key.place, student.class_names, places)
     maker = _Maker(study, key, places, chosen, course)
-    found, passed = run_along(maker.stream_method(student), (frame.image for frame in frames_of(course.stretches)))
+    method = maker.stream_method(student)
+    found = run_along(method, (frame.image for frame in frames_of(course.stretches)))
     counts = counts_of(found, course, study)
     return {
         "parameters": sum(parameter.numel() for parameter in maker.grown(student).net.parameters()),
         "frames": len(course),
         "ranges": {name: list(bounds) for name, bounds in course.ranges.items()},
-        "counts": _lists(counts),
-        **_what_passed(passed),
-        "seconds": {name: round(value, 3) for name, value in {**passed.seconds, "whole": time.perf_counter() - start}.items()},
+        "counts": {
+            "right": counts.true_positives.tolist(),
+            "wrong": counts.false_positives.tolist(),
+            "missed": counts.false_negatives.tolist(),
+        },
+        "called": method.called,
+        "kept": method.kept,
+        "seconds": {name: round(value, 3) for name, value in {**method.seconds, "whole": time.perf_counter() - start}.items()},
         "oracle_frame_s": round(course.boxes.frame_s, 5),
         **({} if course.truth is None else {"annotated": judged(course.truth, found, study.spec.score).columns()}),
     }
 
 
-def run_along(method: StreamMethod, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detections], Passed]:
-    """Scored boxes of every frame, each filed under its place in the stream, and what happened on the way.
+def run_along(method: StreamMethod, frames: Iterable[NDArray[np.uint8]]) -> list[Detections]:
+    """Scored boxes of every frame, each filed under its place in the stream.
 
     Raises DataError as soon as the oracle fails: a call that is spent without an answer makes another method of this one.
     """
     start, found = time.perf_counter(), []
     for place, frame in enumerate(frames):
         found.append(method.step(frame).at(place, None))
-        if method.passed.failed is not None:
-            mend = "mend what the reason says (the oracle's file, memory, device), and run the same command again"
-            raise DataError(f"the oracle or an update failed at frame {place} of the stream", reason=method.passed.failed, hint=mend)
-    method.passed.seconds["stream"] = time.perf_counter() - start
-    return found, method.passed
+        if method.failed is not None:
+            mend = "solve what the reason says (the oracle's file, memory, device), and run the same command again"
+            raise DataError(f"the oracle or an update failed at frame {place} of the stream", reason=method.failed, hint=mend)
+    method.seconds["stream"] = time.perf_counter() - start
+    return found
 
 
 def counts_of(found: Sequence[Detections], course: Course, study: StreamStudy) -> FrameCounts:
@@ -127,10 +127,10 @@ class _Maker:
 
     def __init__(self, study: StreamStudy, key: CellKey, places: Places, chosen: Chosen, course: Course) -> None:
         self.study, self.key, self.places, self.course = study, key, places, course
-        self.method: MethodSpec = study.spec.methods[key.method]
-        until = study.spec.streams[key.place].calls_until
-        self._callable = len(course) if until is None else min(until, len(course))
-        self.limit = Limit(calls=calls_of(key.calls, self._callable), until=until)
+        self.method = study.spec.methods[key.method]
+        self.until = study.spec.streams[key.place].calls_until
+        self._callable = len(course) if self.until is None else min(self.until, len(course))
+        self.calls = calls_of(key.calls, self._callable)
         self.learning: Learning = learning_of(study.spec, key, chosen)
 
     def stream_method(self, student: Student) -> StreamMethod:
@@ -140,49 +140,37 @@ class _Maker:
         if self.method.kind == "oracle":
             return Asked(self.course.answers)
         if self.method.kind == "first_tenth":
-            return self._adapted(student)
-        learner = self._learner(self.grown(student), self._policy(student), self._budget(), self._update())
-        if self.method.kind == "learn":
-            return OnlineLearning(learner, self.limit)
+            policy = FirstTenth(self.calls, len(self.course), self.until)
+            return AdaptedOffline(self._learner(student, policy), policy.until, self.learning.update, self.key.seed)
+        carrier: Carrier | None = None
         if self.method.kind == "flow":
-            return Carrying(learner, FlowCarrier(), self.limit)
-        with open_video(self.course.stretches[0].path) as reader:
-            return Carrying(learner, TrackCarrier(fps=reader.info.average_fps), self.limit)
+            carrier = FlowCarrier()
+        elif self.method.kind == "tracked":
+            with open_video(self.course.stretches[0].path) as reader:
+                carrier = TrackCarrier(fps=reader.info.average_fps)
+        return OnlineLearning(self._learner(student, self._policy(student)), self.calls, self.until, carrier)
 
     def grown(self, student: Student) -> Student:
         """The student with what the method trains."""
-        learns = self.method.kind in ("learn", "first_tenth")
-        return student.for_update(self.learning.update, seed=self.key.seed) if learns else student
+        return student.for_update(self.learning.update, seed=self.key.seed) if self.method.learns else student
 
-    def _update(self) -> Update:
-        return self.learning.update if self.method.kind == "learn" else Update(steps=0, replay=0)
-
-    def _budget(self) -> CallBudget:
-        # one block as long as the frames that may be called: in part of a block policies would spend unlike numbers of calls
-        return CallBudget(self.limit.calls, self._callable)
-
-    def _adapted(self, student: Student) -> AdaptedOffline:
-        policy = FirstTenth(self.limit.calls, len(self.course), self.limit.until)
-        learner = self._learner(self.grown(student), policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
-        return AdaptedOffline(learner, policy, self.learning.update, self.key.seed)
-
-    def _learner(self, student: Student, policy: Policy, budget: CallBudget, update: Update) -> SynchronousLearner:
-        known = KnownOracle(self.course.answers, self.course.known)
-        score = self.study.spec.score
-        oracle = self._heads(student) if self.study.spec.oracle.heads else self._with_errors(known)
-        learner = SynchronousLearner(student, oracle, policy, budget, update=update, replay=self.learning.replay, score=score)
+    def _learner(self, student: Student, policy: Policy) -> SynchronousLearner:
+        known, spec = KnownOracle(self.course.answers, self.course.known), self.study.spec
+        student = self.grown(student)
+        oracle: Oracle = known
+        if spec.oracle.heads:
+            detector = self.study.oracle_files(self.places).open()
+            if not isinstance(detector, DarknetDetector):
+                raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, hint="leave out heads")
+            oracle = HeadOracle(detector, student.detector)
+        elif self.method.wrong:
+            oracle = WrongOracle(known, self.method.wrong, self.key.seed)
+        # one block as long as the frames that may be called: in part of a block policies would spend different numbers of calls
+        budget = CallBudget(self.calls, len(self.course) if self.method.kind == "first_tenth" else self._callable)
+        update = self.learning.update if self.method.kind == "learn" else Update(steps=0, replay=0)
+        learner = SynchronousLearner(student, oracle, policy, budget, update=update, replay=self.learning.replay, score=spec.score)
         known.follow(learner)
         return learner
-
-    def _with_errors(self, oracle: KnownOracle) -> Oracle:
-        share = self.method.wrong
-        return WrongOracle(oracle, BoxErrors(share=share, seed=self.key.seed)) if share else oracle
-
-    def _heads(self, student: Student) -> Oracle:
-        detector = self.study.oracle_files(self.places).open()
-        if not isinstance(detector, DarknetDetector):
-            raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, hint="leave out heads")
-        return HeadOracle(detector, student.detector)
 
     def _policy(self, student: Student) -> Policy:
         if self.method.policy == HINDSIGHT:
@@ -190,34 +178,30 @@ class _Maker:
         selector = selector_name(self.study, self.key)
         if selector is None:
             return open_policy(self.method.policy, seed=self.key.seed)
-        return open_selector(self.study.find(selector, self.places), self.study, self.key, self.places, student, self.learning)
+        return self._selector(self.study.find(selector, self.places), student)
+
+    def _selector(self, path: Path, student: Student) -> Policy:
+        """The policy of a selector's file; logs what of update, replay and budget is other than in its training.
+
+        One that has seen the stream, or watched another student, would be judged by what it knows already: ConfigError, as for a file that
+        does not say so much. A video is known by its content: a copy in another encoding is another video.
+        """
+        policy, about = LstmSelector(load_selector(path)), read_about(path)
+        segments = self.study.spec.streams[self.key.place].segments
+        videos = {segment.video: content_of(self.study.find(segment.video, self.places)) for segment in segments}
+        if found := objections(about, student.detector.net, student.detector.resize, videos):
+            hint = "train one on other videos with this student: vidkd train_selector"
+            raise ConfigError(f"the selector {path} {' and '.join(found)}", stream=self.key.place, hint=hint)
+        if told := other_learning(about, {**dataclasses.asdict(self.learning), "budget": self.key.calls, "every": 1}):
+            log.warning("%s: the selector %s was trained with other learning: %s", self.key, path, "; ".join(told))
+        return policy
 
     def _true_errors(self) -> NDArray[np.float64]:
         """Boxes of every frame on which student and oracle disagree, of a student that learns from as many calls at random.
 
         Their number, not 1 - F1: that of a frame with one missed box is 1, and there is little to learn from it.
         """
-        student = self.grown(_student(self.study, self.places))
-        learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
-        found, _ = run_along(OnlineLearning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
-        counts = counts_of(found, self.course, self.study)
+        learner = self._learner(_student(self.study, self.places), RandomCalls(self.key.seed))
+        method = OnlineLearning(learner, self.calls, self.until)
+        counts = counts_of(run_along(method, (frame.image for frame in frames_of(self.course.stretches))), self.course, self.study)
         return np.asarray(counts.false_positives + counts.false_negatives, np.float64)
-
-
-def _lists(counts: FrameCounts) -> dict[str, list[int]]:
-    return {
-        "right": counts.true_positives.tolist(),
-        "wrong": counts.false_positives.tolist(),
-        "missed": counts.false_negatives.tolist(),
-    }
-
-
-def _what_passed(passed: Passed) -> dict[str, Any]:
-    finite = [(place, before, after) for place, before, after in passed.losses if np.isfinite([before, after]).all()]
-    return {
-        "called": passed.called,
-        "kept": passed.kept,
-        "outcomes": passed.outcomes,
-        "failures": passed.failures,
-        "losses": [[place, round(before, 4), round(after, 4)] for place, before, after in finite],
-    }
