@@ -1,6 +1,5 @@
 """Cells are trained once, kept, refused when the study has changed, and none is lost to another's failure or to an interruption."""
 
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -218,8 +217,3 @@ def test_the_order_of_the_test(tmp_path: Path) -> None:
         [f"attention-s{seed}-{fold}" for seed in (0, 1) for fold in "ab"],
     ]
     assert [[key.method for key in wave] for wave in study.test_waves(["flow"])] == [["flow"] * 4, []]
-
-
-def test_a_study_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    study = make_study(tmp_path, ["--optim.lr", "0.5"])
-    assert pickle.loads(pickle.dumps(study)) == study

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_samples import cell_content, cells_of, keys_of, make_study, pointed, summarise, write_cells
+from study_samples import cell_content, cells_of, keys_of, make_study, pointed, summarise
 
 from vidkd.base.errors import DataError
 from vidkd.bench.clip_study import ClipStudy as Study
-from vidkd.bench.clip_summary import SELECTED, as_cell, by_method, confusion, shared_rows
+from vidkd.bench.clip_summary import SELECTED, as_cell, confusion, shared_rows
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
-from vidkd.bench.store import write_cells as write_table
-from vidkd.bench.study import Places
 
 ACCURACIES = {"flow": 0.9, "rgb": 0.5, "attention": 0.7}
 Found = dict[str, list[dict[str, Any]]]
@@ -61,11 +59,6 @@ def test_means_and_differences_are_those_of_the_cells(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="different data"):
         summarise(study, found, "attention")
     assert summary["data"]["labels"] == {"flow": "flow teacher", "rgb": "plain RGB", "attention": "distilled"}
-
-
-def test_without_a_claim_only_the_reference_is_compared_with(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    assert set(pairs_of(summarise(study, all_cells(study), None))) == {("flow", "rgb", "top1"), ("attention", "rgb", "top1")}
 
 
 def test_an_unfinished_study_compares_the_cells_that_both_have(tmp_path: Path) -> None:
@@ -253,18 +246,6 @@ def test_conditions_have_seconds_and_parameters_of_their_own(tmp_path: Path) -> 
     assert [kd["metrics"][f"parameters@labels{share}"]["mean"] for share in (10, 50)] == [1000, 600]
     assert (kd["train_seconds"], kd["parameters"], rgb["parameters"]) == (31.5, None, 1000)
     assert "train_s" not in summarise(make_study(tmp_path), all_cells(make_study(tmp_path)), None)["methods"]["rgb"]["metrics"]
-
-
-def test_finished_cells_in_the_order_of_the_study(tmp_path: Path) -> None:
-    study, places = make_study(tmp_path), Places(results=tmp_path / "results", runs=tmp_path / "runs")
-    write_cells(study, places, {"attention": 0.7, "rgb": 0.5})
-    left_out = str(keys_of(study, "rgb")[1])
-    write_table(
-        places.results / "cells.parquet", [cell for name, cell in places.store(study.name).cells("test").items() if name != left_out]
-    )
-    found = by_method(study, places.store(study.name).cells("test"))
-    assert list(found) == ["rgb", "attention"], "the teacher has none"
-    assert [(cell["seed"], cell["place"]) for cell in found["rgb"]] == [(0, "a"), (1, "a"), (1, "b")]
 
 
 def test_where_folds_chose_unlike_claims_each_is_judged_by_its_own(tmp_path: Path) -> None:

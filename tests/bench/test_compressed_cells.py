@@ -1,6 +1,5 @@
 """Methods of a study that make the run of another smaller: done once, kept, told apart by their steps, and shown with what they cost."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench import clip_study
 from vidkd.bench.clip_spec import MethodSpec, check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
-from vidkd.bench.store import write_cells
 from vidkd.bench.study import CellKey, Places, run_cells
 from vidkd.compress.recipe import Recipe
 from vidkd.models.saved import load_classifier
@@ -81,18 +79,6 @@ def test_kept_cells_are_told_apart_by_steps_and_settings(tiny_study: Callable[..
         with pytest.raises(DataError, match="was made with other settings") as told:
             run(tiny_study(methods={**methods, "pruned": {**METHODS["pruned"], **other}}), places)
         assert "compress." in told.value.lines["differs"]
-
-
-@pytest.mark.slow
-def test_a_lost_run_is_trained_again(tiny_study: Callable[..., Study], places: Places) -> None:
-    study = tiny_study()
-    first = run(study, places)
-    shutil.rmtree(places.runs)
-    kept = [cell for cell in first.values() if cell["method"] not in ("pruned", "int8")]
-    write_cells(places.results / "cells.parquet", kept)
-    again = run(study, places)
-    for name, cell in first.items():
-        assert again[name]["predictions"] == cell["predictions"]
 
 
 def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) -> None:

@@ -152,11 +152,3 @@ def test_layers_in_integers_are_told_in_words_and_counted_once(outcomes: list[Ou
         ("last", "stays in float: exclude"),
     )
     assert report.tables[1].caption == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; 1 in float."
-
-
-def test_layers_that_lose_the_filters_of_another_have_a_row(outcomes: list[Outcome]) -> None:
-    notes = {"layers": {"stem": "8 -> 4 filters", "branch": "8 -> 4 filters, bound to those of stem"}, "left": {}}
-    made = outcome("1_prune", notes=notes, settings={"criterion": "magnitude"})
-    report = compression_report(compression_summary(RECIPE, [outcomes[0], made], "top1"), {"1_prune": made.content}, main="top1")
-    assert report.tables[1].rows == (("stem", "8 -> 4 filters"), ("branch", "8 -> 4 filters, bound to those of stem"))
-    assert report.tables[1].caption.startswith("2 layers changed, none unchanged. A layer behind one that lost filters loses the inputs")

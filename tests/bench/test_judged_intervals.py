@@ -117,27 +117,6 @@ def test_of_recall_in_images_by_their_folders() -> None:
     assert recalled(one, lambda image: image.path[0] in "ab").over == "3 stretches of 50 frames"
 
 
-def test_of_recall_in_one_video_by_its_stretches() -> None:
-    """Of sixteen stretches every other is found whole."""
-    (frame,) = frames("a", complete=False).frames
-    video = [dataclasses.replace(frame, frame_index=number) for number in range(800)]
-    found = recalled(video, lambda one: one.frame_index // 50 % 2 == 0)
-    assert found.over == "16 stretches of 50 frames"
-    assert found.ci95["recall50"] == found.ci95["recall50_video"] == pytest.approx((0.22, 0.78), abs=0.01)
-
-
-def test_of_recall_in_a_group_of_a_long_and_a_short_video() -> None:
-    """The short one, of one stretch, is missed; it weighs as much in the mean over videos as the ten of the long one."""
-    (frame,) = frames("a", complete=False).frames
-    video = [dataclasses.replace(frame, frame_index=number) for number in range(500)]
-    found = recalled([*video, dataclasses.replace(frame, path="short.mp4", frame_index=0)], lambda one: one.path != "short.mp4")
-    assert found.ci95["recall50"] == pytest.approx((0.99, 1), abs=0.005)
-    low, high = found.ci95["recall50_video"]
-    assert high == 1
-    thrice = (8 / 10) / (8 / 10 + 3)  # the short one, and eight stretches of the long one
-    assert low == pytest.approx(0.5 + (thrice - 0.5) * factor_of(11), abs=0.03)
-
-
 def _judged(truth: BoxManifest) -> DetectorJudgement:
     found = detected(truth)
     return DetectorJudgement(detections=found, precision=average_precision(truth, found))

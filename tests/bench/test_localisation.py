@@ -1,6 +1,5 @@
 """Where attention lies: boxes and grids worked out by hand, and a network that looks where it is told to."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,14 +25,6 @@ def test_coverage_by_hand() -> None:
     np.testing.assert_allclose(found, [[0, 0.6, 0.6, 0], [0, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("grid", [(1, 1), (2, 4), (7, 5)])
-@pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.1, 0.2, 0.35, 0.9), (0.5, 0.5, 0.5, 0.7), (0.0, 0.9, 0.05, 1.0)])
-def test_coverage_adds_up_to_the_area_of_the_box(box: tuple[float, ...], grid: tuple[int, int]) -> None:
-    found = coverage(np.array(box), *grid)
-    assert found.shape == grid
-    assert found.mean() == pytest.approx((box[2] - box[0]) * (box[3] - box[1]))
-
-
 def attention_on(*cells: tuple[int, int], grid: int = 4) -> np.ndarray:
     """Maps with all mass on one (row, column) each."""
     maps = np.zeros((len(cells), grid, grid))
@@ -51,27 +42,10 @@ def test_pointing_on_hand_made_maps() -> None:
     assert pointing_of(attention_on((1, 0), (1, 3)), np.array([LEFT, RIGHT])) == (1.0, 1.0, 0.5)
 
 
-def test_mass_is_the_share_inside_and_pointing_the_maximum() -> None:
-    maps = np.array([[[0.4, 0.3], [0.3, 0.0]]])
-    assert pointing_of(maps, np.array([LEFT])) == pytest.approx((1.0, 0.7, 0.5))
-    assert pointing_of(maps, np.array([RIGHT])) == pytest.approx((0.0, 0.3, 0.5))
-
-
-def test_even_attention_has_as_much_inside_as_the_box_has_of_the_area() -> None:
-    box = np.array([[0.1, 0.2, 0.45, 0.9]])
-    _, mass, chance = pointing_of(np.full((1, 5, 5), 1 / 25), box)
-    assert mass == pytest.approx(chance)
-    assert chance == pytest.approx(0.35 * 0.7)
-
-
 def test_a_map_frame_is_judged_on_the_mean_box_of_the_frames_it_stands_for() -> None:
     """Two maps for four frames: the first stands for frames 0 and 1, whose mean box ends at a half."""
     boxes = np.array([(0, 0, 0.4, 1), (0, 0, 0.6, 1), (0.5, 0, 1, 1), (0.5, 0, 1, 1)])
     assert pointing_of(attention_on((0, 1), (0, 1)), boxes) == (0.5, 0.5, 0.5)
-
-
-def test_a_box_outside_the_crop_is_never_hit() -> None:
-    assert pointing_of(attention_on((0, 0)), np.array([[0.0, 0.0, 0.0, 0.0]])) == (0, 0, 0)
 
 
 def test_boxes_nearest_in_time() -> None:
@@ -102,14 +76,6 @@ def test_the_box_of_a_moving_square() -> None:
     places = [4 * t for t in range(20)]
     expected = [(left, 20, left + 12, 32) for left in places]
     np.testing.assert_array_equal(moving_boxes(square_frames(places)), expected)
-
-
-def test_specks_have_no_box_and_rest_has_none() -> None:
-    frames = square_frames([None] * 9)
-    assert np.isnan(moving_boxes(frames)).all()
-    frames[3, 5, 5:7] = 255
-    assert np.isnan(moving_boxes(frames)).all(), "two pixels are noise"
-    assert np.isnan(moving_boxes(square_frames([30] * 9))).all(), "what never moves is background"
 
 
 def test_a_box_holds_all_large_regions() -> None:
@@ -185,22 +151,11 @@ def test_attention_on_the_actor_has_mass_one_and_elsewhere_none(sets: Sets) -> N
     assert judge(Looker("everywhere"), sets())[1:] == pytest.approx((share, share))
 
 
-def test_maps_that_sum_to_one_over_the_clip_are_judged_alike(sets: Sets) -> None:
-    assert judge(Looker("everywhere", scale=1 / 4), sets()) == pytest.approx(judge(Looker("everywhere"), sets()))
-
-
 def test_boxes_of_the_manifest_come_first(sets: Sets) -> None:
     """Boxes in pixels of the file; here the left half of the crop, where the square is not in the middle of the clip."""
     left = tuple((t / 10, 48.0, 0.0, 64.0, 64.0) for t in range(34))
     _, mass, chance = judge(Looker("everywhere"), sets(boxes=left))
     assert (mass, chance) == (pytest.approx(0.25), pytest.approx(0.25))
-
-
-def test_an_actor_who_is_away_for_a_moment(sets: Sets) -> None:
-    """In the middle of the window nothing moves; the box is that of the frame before."""
-    places: list[int | None] = [4 * t for t in range(34)]
-    places[16] = None
-    assert judge(Looker("everywhere"), sets(places))[2] == pytest.approx(24 * 24 / (64 * 64))
 
 
 def test_the_background_is_that_of_the_clips_own_interval(sets: Sets) -> None:
@@ -212,24 +167,6 @@ def test_the_background_is_that_of_the_clips_own_interval(sets: Sets) -> None:
 def test_a_clip_in_which_nothing_moves(sets: Sets) -> None:
     with pytest.raises(DataError, match=r"no actor to point at in clip.mp4"):
         judge(Looker("everywhere"), sets([None] * 30))
-
-
-@pytest.mark.data
-def test_every_clip_of_weizmann_has_an_actor(real_data: Path) -> None:
-    """Actors who wave or jump in place have moving limbs at least: the boxes of the first clip of every class are not empty."""
-    folder = real_data / "weizmann" / "video"
-    if not folder.is_dir():
-        pytest.skip("no Weizmann videos")
-    classes = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    clips = [Clip(path=str(sorted(path.glob("*.avi"))[0].relative_to(folder)), label=0, group="a", subsets={}) for path in classes]
-    config = DataConfig(window=WindowConfig(frames=8, stride=3, short_clip="hold"), transform=TransformConfig(short_side=72, crop=64))
-    found = measure_pointing(
-        Looker("everywhere"),  # type: ignore[arg-type]
-        ClipDataset(folder, clips, config, views=("rgb",), training=False),
-        torch.device("cpu"),
-    )
-    assert len(found.chance) == len(classes) >= 10
-    assert all(0 < chance < 0.5 and math.isfinite(mass) for chance, mass in zip(found.chance, found.mass, strict=True))
 
 
 def test_a_displaced_grid_is_judged_where_its_cells_are_centred() -> None:

@@ -37,23 +37,6 @@ def test_flow_takes_a_box_along_with_what_is_in_it() -> None:
     assert found.scores.tolist() == pytest.approx([0.9])
 
 
-def test_flow_is_computed_on_smaller_frames_and_moves_boxes_in_pixels_of_the_frame() -> None:
-    carrier = FlowCarrier()
-    large = [np.kron(textured(shift), np.ones((6, 6, 1), np.uint8)) for shift in (0, 2)]
-    carrier.carry(large[0], Detections.none())
-    carrier.take(one(BOX * 6))
-    np.testing.assert_allclose(carrier.carry(large[1], Detections.none()).boxes[0], moved(12, 0, scale=6), atol=4.0)
-
-
-def test_nothing_moves_where_the_size_of_frames_changes_or_the_box_is_outside() -> None:
-    carrier = FlowCarrier()
-    carrier.carry(textured(0), Detections.none())
-    carrier.take(one(BOX))
-    np.testing.assert_array_equal(carrier.carry(textured(4, (160, 200)), Detections.none()).boxes[0], BOX)
-    carrier.take(one(BOX - [60, 0, 60, 0]))
-    assert len(carrier.carry(textured(6, (160, 200)), Detections.none())) == 0
-
-
 def walked(carrier: TrackCarrier, shifts: range, label: int = 0) -> Detections:
     found = Detections.none()
     for shift in shifts:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,8 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.figures import Annotated, OnAnnotated
 from vidkd.bench.streams.footage import check_streams_apart, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.run import run_along
 from vidkd.bench.streams.study import read_stream_study
 from vidkd.bench.study import CellKey, run_cells
-from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.report.study_tables import study_tables
@@ -86,35 +83,6 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
     cell = run_one(study, CellKey("fixed", -1, 0, "aba", 0.1), places)
     assert cell["called"] == [0, 10]
     assert len(cell["counts"]["right"]) == 41
-
-
-@pytest.mark.parametrize("kind", ["learn", "tracked"])
-def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, monkeypatch) -> None:
-    pause_s, look = 0.01, Student.detect
-
-    def slow(student, frame, **place):
-        time.sleep(pause_s)
-        return look(student, frame, **place)
-
-    monkeypatch.setattr(Student, "detect", slow)
-    study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "one": {"kind": kind}}, calls_until=2)
-    cell = run_one(study, CellKey("one", -1, 0, "aba", 0.1), places)
-    assert cell["called"] == [0]
-    assert 41 * pause_s <= cell["seconds"]["student"] <= cell["seconds"]["stream"]
-
-
-def test_a_file_that_changes_while_a_cell_runs_is_known_as_it_was_read(root, tmp_path, monkeypatch) -> None:
-    study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
-    write_selector(tmp_path / "own.pt")
-    as_read = content_of(tmp_path / "own.pt")
-
-    def trained_meanwhile(way, frames):
-        write_selector(tmp_path / "own.pt", made_from={"budget": 0.05})
-        return run_along(way, frames)
-
-    monkeypatch.setattr("vidkd.bench.streams.run.run_along", trained_meanwhile)
-    cell = run_one(study, CellKey("lstm", -1, 0, "both", 0.1), make_places(root, tmp_path))
-    assert cell["inputs"]["own.pt"] == as_read != content_of(tmp_path / "own.pt")
 
 
 def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:

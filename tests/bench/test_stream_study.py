@@ -1,7 +1,6 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
 import json
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +20,6 @@ from stream_study_samples import (
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
 from vidkd.bench.streams.figures import StreamCounts
-from vidkd.bench.streams.methods import AdaptedOffline
 from vidkd.bench.streams.run import Course, counts_of
 from vidkd.bench.streams.summary import by_method_and_share
 from vidkd.bench.study import CellKey, Places, run_cells
@@ -94,13 +92,6 @@ def test_the_counts_are_of_every_frame_and_the_oracle_s_boxes(done) -> None:
         np.testing.assert_array_equal(right + missed, 2)  # both shapes are in every frame
 
 
-def test_carried_boxes_are_scored_before_the_answer_and_follow_the_shapes(done) -> None:
-    _, _, cells, _ = done
-    flow = next(cell for key, cell in cells.items() if key.method == "flow")
-    assert flow["counts"]["right"][0] == 0
-    assert StreamCounts.of(flow).value > 0.5
-
-
 def test_boxes_of_classes_that_the_oracle_does_not_know_are_neither_right_nor_wrong(done) -> None:
     study, *_ = done
     one = Detections(boxes=[[0, 0, 9, 9], [20, 20, 40, 40]], scores=[0.9, 0.9], labels=[0, 1])
@@ -154,15 +145,6 @@ def test_a_cell_repeats_but_for_its_times(done, root, tmp_path) -> None:
         assert again[name] == cells[key][name]
 
 
-def test_the_adaptation_after_the_first_tenth_is_part_of_its_updates(done, root, tmp_path, monkeypatch) -> None:
-    study, places, cells, _ = done
-    key = CellKey("first_tenth", -1, 0, "both", 0.1)
-    assert cells[key]["seconds"]["update"] > 0
-    monkeypatch.setattr(AdaptedOffline, "_adapt", lambda _: time.sleep(1.0))
-    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
-    assert run_one(study, key, elsewhere)["seconds"]["update"] >= 1.0
-
-
 def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> None:
     study, places, _, _ = done
     keys = [CellKey("fixed", -1, 0, "both", 0.1)]
@@ -174,14 +156,6 @@ def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> N
     moved = Places(roots=(again,), results=places.results, runs=places.runs, cache=places.cache)
     with pytest.raises(DataError, match=r"(?s)other settings or data.*tiny.names"):
         list(run_cells(study, "test", [keys], moved, {}, 1))
-
-
-def test_what_an_oracle_brings_along_unnamed_is_a_file_of_its_cells(root, tmp_path) -> None:
-    study, places = make_study(tmp_path, study_content(oracle={"model": "oracle.onnx"})), make_places(root, tmp_path)
-    key = CellKey("fixed", -1, 0, "both", 0.1)
-    assert study.inputs(key, places).keys() == {"tiny.cfg", "tiny.weights", "tiny.names", "oracle.onnx", "both", "oracle.yaml"}
-    named = make_study(tmp_path, study_content())
-    assert named.inputs(key, places) == study.inputs(key, places)
 
 
 def test_the_summary_follows_from_the_cells(done) -> None:
@@ -200,13 +174,6 @@ def test_the_summary_follows_from_the_cells(done) -> None:
     assert pair["reference"] == "student"
     assert pair["difference"] == pytest.approx(fixed["f1@calls10"]["mean"] - student["mean"])
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
-
-
-def test_seconds_count_a_cell_once_that_stands_for_every_seed(done) -> None:
-    study, places, cells, _ = done
-    summary = study.summarise(places.store(study.name).cells("test"), {})
-    assert summary["seconds"] == pytest.approx(sum(cell["seconds"]["whole"] for cell in cells.values()), abs=0.06)
-    assert len(summary["methods"]["student"]["metrics"]["f1@calls10"]["values"]) == 2
 
 
 def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:

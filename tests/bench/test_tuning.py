@@ -91,15 +91,6 @@ def test_each_fold_has_a_claim_of_its_own(tmp_path: Path, waves: Waves, monkeypa
     assert tune(study, places, 2)["claims"] == {"a": "kd", "b": "kd"}
 
 
-@pytest.mark.parametrize(("nll", "claim"), [(0.19, "mars"), (0.21, "kd")])
-def test_a_tie_for_the_claim_goes_to_the_lower_loss(
-    tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch, nll: float, claim: str
-) -> None:
-    """Both reach 0.6; kd, which comes first in the study, with a loss of 0.2."""
-    monkeypatch.setitem(FOUND, "mars", [[(0.6, nll), (0.6, nll)], [(0.1, 0.0), (0.1, 0.0)]])
-    assert set(tune(study_of(tmp_path), places_in(tmp_path), 2)["claims"].values()) == {claim}
-
-
 def test_a_fold_chooses_by_its_own_cells_alone(tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is found on fold b (its validation groups may be those that a tests), the choice of a stays."""
     study, places = study_of(tmp_path), places_in(tmp_path)
@@ -109,19 +100,6 @@ def test_a_fold_chooses_by_its_own_cells_alone(tmp_path: Path, waves: Waves, mon
     after = tune(study, places, 2)["methods"]
     assert {name: method["folds"]["a"] for name, method in after.items()} == {name: method["folds"]["a"] for name, method in before.items()}
     assert after["flow"]["folds"]["b"] != before["flow"]["folds"]["b"]
-
-
-def test_students_are_tuned_with_the_teacher_of_their_fold(tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch) -> None:
-    teachers: dict[str, str] = {}
-    within = tuning.run_cells
-
-    def run_cells(study: Study, phase: Any, waves: Sequence[Sequence[CellKey]], places: Places, chosen: Any, workers: int) -> Any:
-        teachers.update({str(key): Path(cell_config(study, key, "tune", chosen, places.runs).teacher or "").name for key in waves[0]})
-        return within(study, phase, waves, places, chosen, workers)
-
-    monkeypatch.setattr(tuning, "run_cells", run_cells)
-    tune(study_of(tmp_path), places_in(tmp_path), 2)
-    assert (teachers["kd-t0-s100-a"], teachers["kd-t0-s100-b"]) == ("flow-t0-s100-a", "flow-t1-s100-b")
 
 
 def test_teachers_are_chosen_before_their_students(tmp_path: Path, waves: Waves) -> None:
@@ -236,11 +214,3 @@ def test_a_choice_among_other_trials_is_not_tested(tmp_path: Path, waves: Waves,
     (tmp_path / "origin.yaml").rename(tmp_path / "small.yaml")
     with pytest.raises(ConfigError, match=f"other trials: {named}\n"):
         chosen_of(other, places_in(tmp_path, "other"))
-
-
-def test_a_choice_for_other_folds_is_not_tested(tmp_path: Path, waves: Waves) -> None:
-    places = places_in(tmp_path)
-    tune(study_of(tmp_path), places, 2)
-    more = make_study(tmp_path, methods=METHODS, folds=["a", "b", "c"])
-    with pytest.raises(ConfigError, match=r"chosen for .*, not .*c"):
-        chosen_of(more, places)
