@@ -52,11 +52,9 @@ def model(
         cold=[
             ColdStart(
                 total_s=100 * seconds * pace,
-                ready_s=90 * seconds * pace,
                 answer_s=seconds,
                 peak_bytes=2**28,
                 peak_gpu_bytes=None,
-                torch=True,
             )
             for pace in PACES
         ],

@@ -1,6 +1,5 @@
 """Ctrl-C in vidkd benchmark: whole rounds are kept, and what is written says that there are fewer."""
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.cold_start import ColdStart
 from vidkd.bench.summary import read_summary
 
-STARTED = ColdStart(total_s=2.0, ready_s=1.0, answer_s=0.1, peak_bytes=2**20, peak_gpu_bytes=None, torch=True)
+STARTED = ColdStart(total_s=2.0, answer_s=0.1, peak_bytes=2**20, peak_gpu_bytes=None)
 
 
 def configuration(folder: Path, **settings: object) -> Path:
@@ -45,8 +44,6 @@ def test_whole_rounds_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "written: " in told.out
     summary = read_summary(out / "summary.json")
     assert (summary["data"]["rounds"], summary["data"]["cold_starts"], summary["data"]["interrupted"]) == (2, 0, True)
-    measured = json.loads((out / "measurements.json").read_text(encoding="utf-8"))
-    assert {len(measured[label]["latency_s"]["b1t1"]) for label in "ab"} == {2}
     assert "2: interrupted, so fewer than asked for" in (out / "report.html").read_text(encoding="utf-8")
 
 

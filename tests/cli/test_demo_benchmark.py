@@ -16,7 +16,7 @@ SHORT = {
     "make_data": "--clips-per-class-train 4 --clips-per-class-test 2 --frames 20 --workers 1",
     "train": "--train.steps 2 --train.threads 1 --train.device cpu --data.flow.preset ultrafast --data.eval_clips 1",
     "compress": "--train.steps 2 --train.threads 1 --train.device cpu --data.eval_clips 1",
-    "benchmark": "--rounds 2 --warmup_rounds 0 --calls 2 --end_to_end 1 --cold_starts 1 --batches [1]",
+    "benchmark": "--rounds 2 --calls 2 --end_to_end 1 --cold_starts 1 --batches [1]",
 }
 """What makes each command short."""
 
@@ -37,7 +37,7 @@ TINIEST = {
     "train": "--task supervised --train.steps 1 --data.window.frames 4 --data.transform.short_side 36 --data.transform.crop 32"
     " --train.threads 1 --train.device cpu --data.eval_clips 1 --data.cache.enabled false",
     "compress": "--train.threads 1 --train.device cpu --data.eval_clips 1",
-    "benchmark": "--rounds 2 --warmup_rounds 0 --calls 2 --end_to_end 1 --cold_starts 0 --batches [1]",
+    "benchmark": "--rounds 2 --calls 2 --end_to_end 1 --cold_starts 0 --batches [1]",
 }
 """The same for its smallest form, in which no flow is found."""
 

@@ -1,7 +1,7 @@
 """Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
 
   vidkd benchmark SUITE.yaml                  times vidkd itself and its peers: loader, training step, streams, ...
-  vidkd benchmark BENCHMARK.yaml              measures; writes summary.json, measurements.json and report.html
+  vidkd benchmark BENCHMARK.yaml              measures; writes summary.json and report.html
   vidkd benchmark compare A.json B.json       lists what is worse in B than in A beyond the intervals; exit code 1 if anything is
 
 Exit code 1, too, if a fresh process of a model fails after others were measured: that model has no cold start, all else is kept.
@@ -70,12 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure_models(config: Any, folder: Path, command: str, arguments: argparse.Namespace, text: str) -> int:
-    """Models in turn: summary.json, measurements.json and report.html."""
+    """Models in turn: summary.json and report.html."""
     from vidkd.base.extras import require
-    from vidkd.base.files import write_json
 
     require("matplotlib", "report")  # before anything is measured
-    from vidkd.bench.speed.record import measurements_of, summary_of
+    from vidkd.bench.speed.record import summary_of
     from vidkd.bench.speed.run import run_benchmark
     from vidkd.bench.summary import write_summary
     from vidkd.report.benchmark import benchmark_report
@@ -92,9 +91,8 @@ def _measure_models(config: Any, folder: Path, command: str, arguments: argparse
     sys.stdout.write(table_text(page.tables[0]))  # first: it is all that is left if the disk is full by now
     with written_or_refused("--out", folder):
         write_summary(folder / "summary.json", summary)
-        write_json(folder / "measurements.json", measurements_of(results))
         render_report(folder / "report.html", page)
-    sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
+    sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'report.html'}\n")
     failed = {label: model.cold_failure for label, model in results.models.items() if model.cold_failure}
     for label, reason in failed.items():
         sys.stderr.write(f"no cold start of {label}: {reason}\n")

@@ -23,18 +23,15 @@ LIMIT_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class ColdStart:
-    """One process. total_s: from its start to its answer, interpreter and imports among it. ready_s: of it until the model was open.
+    """One process. total_s: from its start to its answer, interpreter and imports among it. answer_s: of the first answer.
 
-    answer_s: of the first answer. peak_bytes: the most memory that it held by then; peak_gpu_bytes: the same of a GPU, None without one.
-    torch: whether torch was imported.
+    peak_bytes: the most memory that it held by then; peak_gpu_bytes: the same of a GPU, None without one.
     """
 
     total_s: float
-    ready_s: float
     answer_s: float
     peak_bytes: int
     peak_gpu_bytes: int | None
-    torch: bool
 
 
 def cold_start(
@@ -59,7 +56,7 @@ def cold_start(
         timer.start()
         try:
             with contextlib.suppress(BrokenPipeError):  # of a process that has ended already; its last words are reported below
-                process.stdin.write(json.dumps({**request, "begun_s": begun_s}))
+                process.stdin.write(json.dumps(request))
                 process.stdin.close()
             line = next((line for line in process.stdout if line.startswith(MARK)), "")
             total_s = time.monotonic() - begun_s  # before the process tidies up

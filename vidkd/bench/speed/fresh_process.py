@@ -7,7 +7,6 @@ An exported file is opened without torch, as `vidkd predict` opens it.
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,31 @@ MARK = "vidkd cold start: "
 
 
 def main() -> int:
-    """Answer one request: {"spec", "shape", "threads", "device", "begun_s"}."""
+    """Answer one request: {"spec", "shape", "threads", "device"}."""
     request = json.load(sys.stdin)
     from vidkd.base.errors import VidkdError
 
     try:
-        told = start(request)
+        found = start(request)
     except VidkdError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"\n{MARK}{json.dumps(told)}\n")  # on a line of its own, whatever was written before
+    sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")  # on a line of its own, whatever was written before
     return 0
 
 
 def start(request: dict[str, Any]) -> dict[str, Any]:
-    """Open the model and answer one sample of noise.
-
-    `ready_s`: seconds from `begun_s`, when the process was started, to the opened model. Both are looks at `time.monotonic`, which counts
-    from one moment, the start of the system, in all processes.
-    """
+    """Open the model and answer one sample of noise."""
     from vidkd.bench.speed.config import ModelSpec, ShapeSpec
     from vidkd.bench.speed.opening import open_model
+    from vidkd.bench.speed.rounds import clock_of
 
     spec, shape = ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])
     opened = open_model(spec, threads=request["threads"], device=request["device"], shape=shape)
     opened.begin()
-    ready_s = time.monotonic() - request["begun_s"]
     sample = opened.input.noise(1, 0)
-    asked_s = time.perf_counter()
-    opened.answer(sample)
-    if opened.device == "cuda":
-        sys.modules["torch"].cuda.synchronize()
-    answer_s = time.perf_counter() - asked_s
-    return {
-        "ready_s": ready_s,
-        "answer_s": answer_s,
-        "peak_bytes": peak_bytes(),
-        "peak_gpu_bytes": peak_gpu_bytes(),
-        "torch": "torch" in sys.modules,
-    }
+    answer_s = clock_of(opened.device)(lambda: opened.answer(sample))
+    return {"answer_s": answer_s, "peak_bytes": peak_bytes(), "peak_gpu_bytes": peak_gpu_bytes()}
 
 
 def peak_bytes() -> int:

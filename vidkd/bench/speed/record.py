@@ -1,6 +1,5 @@
-"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with every call."""
+"""What a benchmark leaves: summary.json, in the schema of all studies."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from vidkd.bench.speed.run import ModelResult, Results
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
 MIB = 2**20
-COLD = {"cold_start_s": "total_s", "cold_start_ready_s": "ready_s", "first_answer_s": "answer_s", "memory_mib": "peak_bytes"}
+COLD = {"cold_start_s": "total_s", "first_answer_s": "answer_s", "memory_mib": "peak_bytes"}
 """Metrics of cold starts, and what of them they are the median of."""
 
 
@@ -103,19 +102,6 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "input": model.input,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
         "fractions": [] if model.accuracy is None else list(model.accuracy.fractions),
-        "torch_at_start": model.cold[0].torch if model.cold else None,
         "cold_start_failed": model.cold_failure,
         "notes": [*model.cost.notes, *([f"cold start failed: {model.cold_failure}"] if model.cold_failure else [])],
-    }
-
-
-def measurements_of(results: Results) -> dict[str, Any]:
-    """The content of measurements.json: seconds of all calls by condition and round, of the parts from file to answer, of cold starts."""
-    return {
-        label: {
-            "latency_s": {str(condition): rounds for condition, rounds in model.latency.items()},
-            "end_to_end_s": {str(condition): [dict(parts) for parts in rounds] for condition, rounds in model.end_to_end.items()},
-            "cold_starts": [dataclasses.asdict(start) for start in model.cold],
-        }
-        for label, model in results.models.items()
     }
