@@ -129,9 +129,3 @@ def test_unlabelled_groups_cost_no_label() -> None:
 def test_a_fraction_to_hold_out_must_leave_something(fraction: float) -> None:
     with pytest.raises(ConfigError, match="fraction to hold out"):
         hold_out_groups(clips_of({"a": [0]}), fraction, 0)
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.1, float("nan")])
-def test_a_fraction_of_labels_must_keep_something(fraction: float) -> None:
-    with pytest.raises(ConfigError, match="fraction of labels"):
-        label_fraction(clips_of({"a": [0]}), fraction, 0)

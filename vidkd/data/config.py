@@ -85,17 +85,18 @@ class DataConfig:
     eval_crops: int = 1
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "eval_clips", "eval_crops"):
-            if getattr(self, key) < 1:
-                raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
-        if not 0 <= self.validation_fraction < 1:
-            hint = "data.validation_fraction: 0.2   (a share of the training groups; 0 holds none out)"
-            raise DataError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}", hint=hint)
-        if not 0 < self.label_fraction <= 1:
-            hint = "data.label_fraction: 0.25   (a share of the training groups; 1 keeps all labels)"
-            raise DataError(f"data.label_fraction must lie in (0, 1], not {self.label_fraction:g}", hint=hint)
-        if not 0 < self.unlabelled_ratio < math.inf:
-            raise DataError(f"data.unlabelled_ratio must be above 0, not {self.unlabelled_ratio:g}")
+        share = {"hint": "a share of the training groups, as 0.2"}
+        checks: dict[str, tuple[bool, str, dict[str, str]]] = {
+            "batch_size": (self.batch_size >= 1, "be at least 1", {}),
+            "eval_clips": (self.eval_clips >= 1, "be at least 1", {}),
+            "eval_crops": (self.eval_crops >= 1, "be at least 1", {}),
+            "validation_fraction": (0 <= self.validation_fraction < 1, "lie in [0, 1)", share),
+            "label_fraction": (0 < self.label_fraction <= 1, "lie in (0, 1]", share),
+            "unlabelled_ratio": (0 < self.unlabelled_ratio < math.inf, "be above 0", {}),
+        }
+        for key, (holds, must, lines) in checks.items():
+            if not holds:
+                raise DataError(f"data.{key} must {must}, not {getattr(self, key):g}", **lines)
         if self.unlabelled_manifest is not None and self.unlabelled == "none":
             raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", hint="data.unlabelled: use")
 

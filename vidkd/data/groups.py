@@ -34,10 +34,8 @@ def label_fraction(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
     """The clips of `fraction` of the groups (rounded up), as evenly over the classes as groups allow, at least one group a class.
 
     Nested: with the same seed a smaller fraction is a subset of a larger one. Keeps the order of `clips`. Groups without a
-    labelled clip cost no label and are kept. Raises ConfigError unless 0 < fraction <= 1.
+    labelled clip cost no label and are kept. fraction: in (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"the fraction of labels must be above 0 and at most 1, found {fraction:g}")
     counts = _count(clips)
     order = _balanced_order(counts, str(seed))
     first = {label: place for place, group in reversed([*enumerate(order, start=1)]) for label in counts[group]}  # of each class

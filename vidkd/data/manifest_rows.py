@@ -33,10 +33,8 @@ def _lines(path: Path, fix: str, made_by: str | None) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"manifest not found: {path}", **({"hint": made_by} if made_by else {})) from None
-    except IsADirectoryError:
-        raise DataError(f"manifest is a folder: {path}", hint="name the .jsonl file in it") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not a manifest: {path}", reason=f"not UTF-8 text at byte {error.start}") from None
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise DataError(f"not a manifest: {path}", reason=error, hint="name the .jsonl file that prepare_data wrote") from None
     if not text.endswith("\n"):
         raise DataError(f"not a whole manifest: {path}", reason="its last line does not end" if text else "empty file", hint=fix)
     return text[:-1].split("\n")
