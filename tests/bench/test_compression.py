@@ -13,7 +13,7 @@ from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome
 from vidkd.compress.subject import Made
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.evaluate import DetectorJudgement
+from vidkd.detection.evaluate import BoxJudgement
 from vidkd.detection.metrics import average_precision
 from vidkd.report.compression import compression_report
 from vidkd.report.page import render_html
@@ -122,7 +122,7 @@ def test_draws_of_a_detector_are_those_of_its_metric() -> None:
     truth = BoxManifest(name="three", root=Path(), classes=("box",), frames=frames)
     found = {frame.key: Detections.none() for frame in frames}
     found[frames[0].key] = Detections(boxes=box, scores=np.array([0.9], np.float32), labels=np.zeros(1, np.int64))
-    drawn = box_draws(DetectorJudgement(detections=found, precision=average_precision(truth, found)), truth)
+    drawn = box_draws(BoxJudgement(detections=found, found=average_precision(truth, found)), truth)
     assert len(drawn) == DRAWS
     assert set(np.round(drawn, 2)) == {-0.57, 0.34, 1.22, 2.12}
     assert np.mean(np.less(drawn, 0)) == pytest.approx((2 / 3) ** 3, abs=0.09)

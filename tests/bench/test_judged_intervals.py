@@ -13,7 +13,7 @@ from vidkd.bench.judged_intervals import Intervals, clip_intervals, frame_interv
 from vidkd.bench.speed.draws import clip_draws, metric_interval
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+from vidkd.detection.evaluate import BoxJudgement
 from vidkd.detection.metrics import average_precision, recall_of
 from vidkd.engine.evaluate import Judgement, Predictions
 from vidkd.runtime.detections import Detections
@@ -95,7 +95,7 @@ def test_of_detectors() -> None:
 
 def test_of_recall() -> None:
     truth = frames("abcdefghijklmnopqrst", complete=False)
-    found = frame_intervals(RecallJudgement(recall=recall_of(truth, detected(truth)), score=0.0), truth)
+    found = frame_intervals(BoxJudgement(found=recall_of(truth, detected(truth)), detections=detected(truth)), truth)
     assert found.over == "20 test groups"
     assert found.ci95["recall50"] == found.ci95["recall50_video"] == pytest.approx((0.28, 0.72), abs=0.03)
 
@@ -103,7 +103,7 @@ def test_of_recall() -> None:
 def recalled(frames: list[LabelledFrame], is_found: Callable[[LabelledFrame], bool]) -> Intervals:
     truth = BoxManifest(name="boxes", root=Path(), classes=("box",), frames=tuple(frames))
     found = {frame.key: HIT if is_found(frame) else Detections.none() for frame in frames}
-    return frame_intervals(RecallJudgement(recall=recall_of(truth, found), score=0.0), truth)
+    return frame_intervals(BoxJudgement(found=recall_of(truth, found), detections=found), truth)
 
 
 def test_of_recall_in_images_by_their_folders() -> None:
@@ -117,6 +117,6 @@ def test_of_recall_in_images_by_their_folders() -> None:
     assert recalled(one, lambda image: image.path[0] in "ab").over == "3 stretches of 50 frames"
 
 
-def _judged(truth: BoxManifest) -> DetectorJudgement:
+def _judged(truth: BoxManifest) -> BoxJudgement:
     found = detected(truth)
-    return DetectorJudgement(detections=found, precision=average_precision(truth, found))
+    return BoxJudgement(detections=found, found=average_precision(truth, found))

@@ -17,7 +17,7 @@ from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import judge_detector
+from vidkd.detection.evaluate import judge_boxes
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import Pictures, frames_of_videos, read_frames
 from vidkd.detection.saved import load_detector
@@ -78,7 +78,7 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
     truth = read_frames(config.data).val
     saved = load_detector(outcomes[2].made.model)
     detector = DarknetDetector(saved.net, saved.classes, score_threshold=config.judge.score, resize=config.data.transform.resize)
-    assert judge_detector(detector, truth).metrics() == pytest.approx(repaired["metrics"], abs=1e-6)
+    assert judge_boxes(detector, truth).found.metrics() == pytest.approx(repaired["metrics"], abs=1e-6)
     assert len(open_detector(tmp_path / "small" / "6_export" / "model.xml", device="cpu").class_names) == 2
     folder = tmp_path / "small" / "4_export"
     shipped = DarknetDetector.open(folder / "student.cfg", folder / "student.weights", folder / "student.names", score_threshold=0.01)

@@ -76,7 +76,7 @@ def test_data_sets_that_are_not_there(tmp_path: Path) -> None:
     texts(tmp_path, {"gt.txt": "1,1,1,1,1,1\n"})
     with pytest.raises(DataError, match=r"data set not found(.|\n)*0 videos"):
         read_boxes("mot", tmp_path, annotations=[tmp_path / "gt.txt"])
-    for layout, missing in (("davis", "no boxes.json"), ("scenes", "no video in a folder below it"), ("motion_shapes", "no truth.jsonl")):
+    for layout, missing in (("davis", "no boxes.json"), ("motion_shapes", "no truth.jsonl")):
         with pytest.raises(DataError, match=rf"data set not found(.|\n)*{missing}"):
             read_boxes(layout, tmp_path)
 
@@ -112,37 +112,6 @@ def test_davis(tmp_path: Path) -> None:
         read_boxes("davis", tmp_path)
     with pytest.raises(DataError, match=r"boxes\.json(.|\n)*Expected `int`, got `str` - at `\$\[\.\.\.\]\.width`"):
         read_boxes("davis", davis_tree(tmp_path, width="64"))
-
-
-def picture(name: str = "car") -> str:
-    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>8</xmax><ymax>9</ymax></bndbox>"
-    return f"<annotation><object><name>{name}</name>{box}</object></annotation>"
-
-
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    for name in ("kitchen/a.mp4", "kitchen/b.mp4", "street/c.mp4"):
-        video(tmp_path / name)
-    texts(tmp_path, {"kitchen/a.txt": "3,1,2,3,10,20,1,-1,-1,-1\n", "street/c/frame_2.xml": picture(), "street/c/0.xml": picture("bus")})
-    return tmp_path
-
-
-def test_scenes(scenes: Path) -> None:
-    manifest = read_boxes("scenes", scenes)
-    assert manifest.classes == ("bus", "car", "person")
-    assert rows(manifest) == [
-        ("kitchen/a.mp4", 2, [[2, 3, 12, 23]], [2], [False]),
-        ("street/c.mp4", 0, [[0, 0, 8, 9]], [0], [False]),
-        ("street/c.mp4", 2, [[0, 0, 8, 9]], [1], [False]),
-    ]
-    assert [frame.group for frame in manifest.frames] == ["kitchen", "street", "street"]
-
-
-@pytest.mark.parametrize("name", ["9.xml", "last.xml"])
-def test_scenes_refused(scenes: Path, name: str) -> None:
-    texts(scenes, {f"street/c/{name}": picture()})
-    with pytest.raises(DataError, match=rf"no frame of the video: .*{name}(.|\n)*from 0 to 3"):
-        read_boxes("scenes", scenes)
 
 
 def test_motion_shapes(tmp_path: Path) -> None:
@@ -203,8 +172,6 @@ def test_shapes_that_the_edge_or_a_later_one_hides_are_ignored(tmp_path: Path) -
     shapes = {"name": "disc", "boxes": [whole, whole]}, {"name": "cross", "boxes": [three_quarters, less]}
     frames = read_boxes("motion_shapes", streets(tmp_path, *shapes)).frames
     assert [frame.ignore.tolist() for frame in frames] == [[True, False], [False, False], []]
-    with pytest.raises(DataError, match=r"truth.jsonl:1: unknown class 'blob'"):
-        read_boxes("motion_shapes", streets(tmp_path, {"name": "blob", "boxes": [whole]}))
     with pytest.raises(DataError, match=r"truth.jsonl(.|\n)*Expected `array` of length 4"):
         read_boxes("motion_shapes", streets(tmp_path, {"name": "disc", "boxes": [[1, 2]]}))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import judge_detector, judge_recall
+from vidkd.detection.evaluate import judge_boxes
 from vidkd.runtime.detections import Detections
 from vidkd.video import write_video
 
@@ -43,31 +43,31 @@ def bright(tmp_path: Path) -> BoxManifest:
 
 def test_each_frame_gets_its_own_detections_in_batches_of_one_file(bright: BoxManifest) -> None:
     detector = Brightness()
-    found = judge_detector(detector, bright, batch_size=2).detections
+    found = judge_boxes(detector, bright, batch_size=2).detections
     assert detector.batches == [2, 1, 2, 1]
     assert {key: each.boxes[0, 2] for key, each in found.items()} == {frame.key: frame.boxes[0, 2] for frame in bright.frames}
     assert found["a.mp4", 7].frame_index == 7
 
 
 def test_figures_are_those_of_the_metrics_and_are_written(bright: BoxManifest, tmp_path: Path) -> None:
-    judgement = judge_detector(Brightness(), bright)
-    assert judgement.metrics() == {"ap50": 1.0, "map": 1.0, "ap75": 1.0, "recall": 1.0, "recall50": 1.0}
-    assert judgement.rows()[1] == {"class": "dog", "boxes": 0, "ap50": None, "ap": None, "recall50": None}
+    judgement = judge_boxes(Brightness(), bright)
+    assert judgement.found.metrics() == {"ap50": 1.0, "map": 1.0, "ap75": 1.0, "recall": 1.0, "recall50": 1.0}
+    assert judgement.found.rows[1] == {"class": "dog", "boxes": 0, "ap50": None, "ap": None, "recall50": None}
     document, table = judgement.write(tmp_path / "out", "val")
     told = json.loads(document.read_text())
     assert (told["split"], told["frames"], told["boxes"], told["metrics"]["map"]) == ("val", 6, 6, 1.0)
     with table.open() as file:
         assert next(iter(csv.DictReader(file))) == {"class": "cat", "boxes": "6", "ap50": "1.0", "ap": "1.0", "recall50": "1.0"}
-    assert judge_detector(Brightness(label=1), bright).metrics()["ap50"] == 0.0
+    assert judge_boxes(Brightness(label=1), bright).found.metrics()["ap50"] == 0.0
 
 
 def test_classes_are_matched_by_name(bright: BoxManifest) -> None:
-    judgement = judge_detector(Brightness(names=("bird", "horse", "Cat"), label=2), bright)
-    assert judgement.metrics()["ap50"] == 1.0
+    judgement = judge_boxes(Brightness(names=("bird", "horse", "Cat"), label=2), bright)
+    assert judgement.found.metrics()["ap50"] == 1.0
     assert judgement.unknown == ("dog",)
-    assert judge_detector(Brightness(names=("bird", "cat")), bright).metrics()["ap50"] == 0.0
+    assert judge_boxes(Brightness(names=("bird", "cat")), bright).found.metrics()["ap50"] == 0.0
     with pytest.raises(ConfigError, match="no class in common"):
-        judge_detector(Brightness(names=("bird",)), bright)
+        judge_boxes(Brightness(names=("bird",)), bright)
 
 
 def salient(bright: BoxManifest) -> BoxManifest:
@@ -81,11 +81,11 @@ def salient(bright: BoxManifest) -> BoxManifest:
 
 def test_recall_counts_the_objects_that_were_found(bright: BoxManifest, tmp_path: Path) -> None:
     truth, detector = salient(bright), Brightness()
-    judgement = judge_recall(detector, truth, score=0.5)
+    judgement = judge_boxes(detector, truth, score=0.5)
     # of a.mp4 frame 7 has nothing to find and in frame 2 the box is too small; of b.mp4 frame 7 shows a dog
     assert sum(detector.batches) == 5
-    assert judgement.metrics() == {"recall50": 3 / 5, "recall50_video": (1 / 2 + 2 / 3) / 2}
-    assert judgement.rows() == [
+    assert judgement.found.metrics() == {"recall50": 3 / 5, "recall50_video": (1 / 2 + 2 / 3) / 2}
+    assert judgement.found.rows == [
         {"video": "b.mp4", "objects": 3, "recall50": 2 / 3},
         {"video": "a.mp4", "objects": 2, "recall50": 1 / 2},
     ]
@@ -94,5 +94,5 @@ def test_recall_counts_the_objects_that_were_found(bright: BoxManifest, tmp_path
     assert (told["frames"], told["objects"], told["score"], told["metrics"]["recall50"]) == (5, 5, 0.5, 0.6)
     with table.open() as file:
         assert [row["recall50"] for row in csv.DictReader(file)] == [str(2 / 3), "0.5"]
-    assert judge_recall(Brightness(), truth, score=0.95).metrics()["recall50"] == 0
-    assert judge_recall(Brightness(("cat", "cow")), truth, score=0.5).unknown == ("dog",)
+    assert judge_boxes(Brightness(), truth, score=0.95).found.metrics()["recall50"] == 0
+    assert judge_boxes(Brightness(("cat", "cow")), truth, score=0.5).unknown == ("dog",)

@@ -27,9 +27,9 @@ def test_a_curve_by_hand() -> None:
     expected = (26 * 1 + 25 * 2 / 3 + 25 * 3 / 5) / 101
     # every box that is right is exactly right, so all overlaps say the same; no dog to find: no zero in the mean
     assert result.figures == pytest.approx({"ap50": expected, "map": expected, "ap75": expected, "recall": 0.75, "recall50": 0.75})
-    assert result.by_class["cat"] == pytest.approx({"boxes": 4, "ap50": expected, "ap": expected, "recall50": 0.75})
-    assert result.by_class["dog"] == {"boxes": 0, "ap50": None, "ap": None, "recall50": None}
-    assert (result.frames, result.boxes, result.ignored, result.incomplete) == (2, 4, 0, 0)
+    assert [*result.rows[0].values()][1:] == pytest.approx([4, expected, expected, 0.75])
+    assert result.rows[1] == {"class": "dog", "boxes": 0, "ap50": None, "ap": None, "recall50": None}
+    assert result.counts == {"frames": 2, "boxes": 4, "ignored": 0, "incomplete": 0}
 
 
 def test_boxes_that_are_roughly_right_count_at_low_overlap_only() -> None:
@@ -40,7 +40,7 @@ def test_boxes_that_are_roughly_right_count_at_low_overlap_only() -> None:
 
 def test_the_mean_is_over_classes() -> None:
     result = average_precision(manifest_of(frame_of([A, B, C], [0, 0, 1])), {KEY: found([A, B, D], [0.9, 0.8, 0.7], [0, 0, 1])})
-    assert [row["ap50"] for row in result.by_class.values()] == [1, 0]
+    assert [row["ap50"] for row in result.rows] == [1, 0]
     assert result.figures["ap50"] == 0.5
 
 
@@ -56,14 +56,14 @@ def test_the_mean_is_over_classes() -> None:
 def test_regions_to_ignore(label: int, boxes: list, labels: list[int], expected: float) -> None:
     truth = manifest_of(frame_of([A, (20, 0, 60, 20)], [0, label], ignore=[False, True]))
     result = average_precision(truth, {KEY: found(boxes, [0.9, 0.8, 0.7][: len(boxes)], labels)})
-    assert (result.figures["ap50"], result.boxes, result.ignored) == (pytest.approx(expected), 1, 1)
+    assert (result.figures["ap50"], result.counts["boxes"], result.counts["ignored"]) == (pytest.approx(expected), 1, 1)
 
 
 def test_incomplete_frames_count_for_nothing() -> None:
     truth = manifest_of(frame_of([A]), frame_of([], index=1), frame_of([B], index=2, complete=False))
     base = {KEY: found([A], [0.5]), ("a.mp4", 1): Detections.none(), ("a.mp4", 2): found([C, D], [0.9, 0.9])}
     result = average_precision(truth, base)
-    assert (result.figures["ap50"], result.frames, result.boxes, result.incomplete) == (1, 2, 1, 1)
+    assert (result.figures["ap50"], [*result.counts.values()]) == (1, [2, 1, 0, 1])
     wrong_in_empty = base | {("a.mp4", 1): found([A], [0.9])}  # annotated as empty: a mistake there counts
     assert average_precision(truth, wrong_in_empty).figures["ap50"] == pytest.approx(0.5)
     with pytest.raises(DataError, match="'pets' has no completely annotated frame"):
@@ -162,8 +162,8 @@ def test_recall_of_single_objects() -> None:
     }
     result = recall_of(truth, detections)
     assert (result.objects.tolist(), result.found.tolist()) == ([1, 1, 1], [1, 1, 0])
-    assert result.recall == pytest.approx(2 / 3)
-    assert result.by_path() == {"a.mp4": (2, 1.0), "b.mp4": (1, 0.0)}
-    assert recall_of(truth, detections, score=0.5).recall == pytest.approx(1 / 3)
+    assert result.metrics() == {"recall50": pytest.approx(2 / 3), "recall50_video": 0.5}
+    assert [[*row.values()] for row in result.rows] == [["a.mp4", 2, 1.0], ["b.mp4", 1, 0.0]]
+    assert recall_of(truth, detections, score=0.5).metrics()["recall50"] == pytest.approx(1 / 3)
     with pytest.raises(DataError, match="'pets' has no frame with an object to find"):
         recall_of(manifest_of(frame_of([])), {})

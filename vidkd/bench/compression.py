@@ -8,12 +8,12 @@ import numpy as np
 from vidkd.bench.clip_study import COSTS
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
-from vidkd.bench.speed.draws import frame_draws, metric_interval, recall_draws
+from vidkd.bench.speed.draws import frame_draws, metric_interval
 from vidkd.bench.summary import Bounds, Method, Metric, Paired, build_summary
 from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import ORIGINAL, Outcome
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+from vidkd.detection.evaluate import BoxJudgement
 
 CELL = "0/all"
 RECIPE_COSTS = (*COSTS, "original_bytes")
@@ -66,11 +66,9 @@ def _difference(content: Mapping[str, Any], original: Mapping[str, Any], main: s
     return content["metrics"][main] - original["metrics"][main], bounds
 
 
-def box_draws(judgement: DetectorJudgement | RecallJudgement, truth: BoxManifest) -> list[float]:
+def box_draws(judgement: BoxJudgement, truth: BoxManifest) -> list[float]:
     """AP50, or the recall at IoU 0.5, in draws of groups of frames; none with one group."""
-    if isinstance(judgement, RecallJudgement):
-        return [float(value) for value in recall_draws(judgement, truth).get("recall50", ())]
-    return [float(value) for value in frame_draws(judgement, truth).get("ap50", ())]
+    return [float(value) for value in next(iter(frame_draws(judgement, truth).values()), ())]
 
 
 def _method(content: Mapping[str, Any], main: str) -> Method:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import bootstrap_ci
-from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, metric_interval, recall_draws
+from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, metric_interval
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+from vidkd.detection.evaluate import BoxJudgement
 from vidkd.engine.evaluate import MAIN_METRIC, Judgement
 
 
@@ -29,13 +29,9 @@ def clip_intervals(judgement: Judgement) -> Intervals:
     return _known(found, f"{len(groups)} test groups")
 
 
-def frame_intervals(judgement: DetectorJudgement | RecallJudgement, truth: BoxManifest) -> Intervals:
+def frame_intervals(judgement: BoxJudgement, truth: BoxManifest) -> Intervals:
     """Of a detector's metrics, over groups of the frames that were judged, or stretches of them where there is one group."""
-    if isinstance(judgement, RecallJudgement):
-        keys = set(judgement.recall.keys)
-        drawn, frames = recall_draws(judgement, truth), [frame for frame in truth.frames if frame.key in keys]
-    else:
-        drawn, frames = frame_draws(judgement, truth), [frame for frame in truth.frames if frame.complete]
+    drawn, frames = frame_draws(judgement, truth), [frame for frame in truth.frames if frame.key in judgement.detections]
     one = len({frame.group for frame in frames}) == 1
     over = f"{len(frame_groups(frames))} {f'stretches of {BLOCK} frames' if one else 'test groups'}"
     return _known({name: metric_interval(name, values) for name, values in drawn.items()}, over)

@@ -13,7 +13,7 @@ from vidkd.cli.settings import check_judging_reads, list_settings
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
     from vidkd.detection.config import DetectorRunConfig
-    from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+    from vidkd.detection.evaluate import BoxJudgement
     from vidkd.runtime.detector import Detector
 
 
@@ -22,7 +22,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
     from vidkd.base.files import sha256
     from vidkd.bench.judged_intervals import frame_intervals
     from vidkd.detection.config import DetectorRunConfig
-    from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
+    from vidkd.detection.evaluate import judge_boxes
     from vidkd.detection.frames import read_frames
     from vidkd.models.saved import checkpoint_in
 
@@ -33,11 +33,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
     check_judging_reads(arguments.settings, DetectorRunConfig, ("data", "judge"), unread=None if of_run else "data.transform")
     frames, judge = read_frames(config.data), config.judge
     truth = (frames.subset if of_run else frames.subset_for_others)(arguments.subset)
-    judgement: DetectorJudgement | RecallJudgement
-    if any(frame.complete for frame in truth.frames):
-        judgement = judge_detector(detector, truth, batch_size=judge.batch_size)
-    else:
-        judgement = judge_recall(detector, truth, score=judge.score, batch_size=judge.batch_size)
+    judgement = judge_boxes(detector, truth, score=judge.score, batch_size=judge.batch_size)
     intervals = frame_intervals(judgement, truth)
     sys.stdout.write(_text(judgement, intervals, arguments.subset))
     if arguments.out is None and not of_run:
@@ -50,7 +46,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
         folder, arguments.subset, {"checkpoint": judged_hash, "ci95": intervals.ci95, "ci95_over": intervals.over}
     )
     sys.stdout.write(f"written: {document}, {table}\n")
-    if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
+    if "ap50" in judgement.found.metrics() and (folder / "config.yaml").exists():
         sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.subset)}\n")
     return 0
 
@@ -82,14 +78,14 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
     return ModelFiles(**given, score=config.judge.score, nms_iou=config.judge.nms_iou, model_flag="--model").open(), config
 
 
-def _text(judgement: "DetectorJudgement | RecallJudgement", intervals: "Intervals", split: str) -> str:
-    counts = ", ".join(f"{value:g} {name}" for name, value in judgement.counts.items())
+def _text(judgement: "BoxJudgement", intervals: "Intervals", split: str) -> str:
+    counts = ", ".join(f"{value:g} {name}" for name, value in judgement.found.counts.items())
     lines = [f"'{split}': {counts}"]
-    if "score" in judgement.counts:
+    if "score" in judgement.found.counts:
         lines.append("objects may lack their box, so only recall: boxes from that score (--judge.score), IoU 0.5, the right class")
     if judgement.unknown:
         lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
-    return "\n".join([*lines, *metric_lines(judgement.metrics(), intervals), "", *_table(judgement.rows())]) + "\n"
+    return "\n".join([*lines, *metric_lines(judgement.found.metrics(), intervals), "", *_table(judgement.found.rows)]) + "\n"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -105,11 +101,11 @@ def _shown(value: object) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _report(folder: Path, judgement: "DetectorJudgement", intervals: "Intervals", split: str) -> Path:
+def _report(folder: Path, judgement: "BoxJudgement", intervals: "Intervals", split: str) -> Path:
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
-    text = {name: f"{value:.3f}" for name, value in judgement.metrics().items()}
+    text = {name: f"{value:.3f}" for name, value in judgement.found.metrics().items()}
     text |= {name: f"{text[name]} [{low:.3f}, {high:.3f}]" for name, (low, high) in intervals.ci95.items()}
-    notes = {"judged on": f"{split}, {judgement.precision.frames} frames", "AP50": text["ap50"], "mAP": text["map"]}
+    notes = {"judged on": f"{split}, {judgement.found.counts['frames']} frames", "AP50": text["ap50"], "mAP": text["map"]}
     return render_report(folder / "report.html", run_report(folder, notes=notes))

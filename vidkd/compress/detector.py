@@ -26,7 +26,7 @@ from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
 from vidkd.detection.dataset import BoxDataset, box_loader
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
+from vidkd.detection.evaluate import BoxJudgement, judge_boxes
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import Pictures, drawn_footage, frames_identity, frames_of_manifest, judged_footage, read_frames
 from vidkd.detection.opening import about_of, darknet_files, resize_beside
@@ -48,7 +48,7 @@ FILTERS = "filters.json"
 # Least score of the detections of an exported file; judging has its own.
 SHIPPED_SCORE = 0.25
 # The main metric of a detector's judgement in draws of groups of its frames, the same draws for all that were judged on these.
-BoxDraws = Callable[[DetectorJudgement | RecallJudgement, BoxManifest], Sequence[float]]
+BoxDraws = Callable[[BoxJudgement, BoxManifest], Sequence[float]]
 
 
 class DetectorSubject(Subject):
@@ -278,13 +278,9 @@ class DetectorSubject(Subject):
         else:
             device = pick_device(self.config.train.device, flag="--train.device")
             detector = self._detector(self.load(made.model), score=judge.score, device=device)
-        found: DetectorJudgement | RecallJudgement
-        if self._complete:
-            found = judge_detector(detector, self._truth, batch_size=judge.batch_size)
-        else:
-            found = judge_recall(detector, self._truth, score=judge.score, batch_size=judge.batch_size)
+        found = judge_boxes(detector, self._truth, score=judge.score, batch_size=judge.batch_size)
         return {
-            "metrics": {name: round(value, 6) for name, value in found.metrics().items()},
+            "metrics": {name: round(value, 6) for name, value in found.found.metrics().items()},
             "predictions": {},
             "draws": [] if self._draws is None else [round(value, 6) for value in self._draws(found, self._truth)],
             "counts": {"frames": len(self._truth.frames)},

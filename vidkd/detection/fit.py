@@ -14,7 +14,7 @@ from vidkd.data.layouts.common import shortened
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig
 from vidkd.detection.dataset import BoxDataset, box_loader
-from vidkd.detection.evaluate import judge_detector
+from vidkd.detection.evaluate import judge_boxes
 from vidkd.detection.frames import RunFrames, check_training, read_frames
 from vidkd.detection.saved import detector_payload, export_darknet, load_detector
 from vidkd.engine.devices import start_fabric
@@ -82,11 +82,11 @@ class DetectorTrainingRun(TrainingRun):
         """As `TrainingRun`, on the `val` frames; each process judges all of them, whatever its rank."""
         assert isinstance(student, Darknet)
         was_training = student.training
-        found = judge_detector(
+        found = judge_boxes(
             judged_detector(student, self.classes, self.config, device), self.frames.val, batch_size=self.config.judge.batch_size
         )
         student.train(was_training)
-        return found.metrics()
+        return found.found.metrics()
 
     def sample_names(self, batch: Batch) -> list[str]:
         """As `TrainingRun`."""

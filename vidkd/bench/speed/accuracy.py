@@ -13,7 +13,7 @@ from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
-from vidkd.bench.speed.draws import Draws, clip_draws, frame_draws, metric_interval, recall_draws
+from vidkd.bench.speed.draws import Draws, clip_draws, frame_draws, metric_interval
 from vidkd.bench.speed.opening import OpenModel
 from vidkd.bench.speed.rounds import Figure
 from vidkd.data.config import CacheConfig, DataConfig
@@ -21,7 +21,7 @@ from vidkd.data.learned_from import check_unseen
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import BoxDataConfig
-from vidkd.detection.evaluate import judge_detector, judge_recall
+from vidkd.detection.evaluate import judge_boxes
 from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
 from vidkd.engine.clips import Clips, manifest_of, read_clips
 from vidkd.engine.evaluate import Judgement, judge
@@ -172,19 +172,14 @@ def _mean_of(streams: Sequence[Judgement]) -> Judgement:
 
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
     """AP50 and the other metrics of detection, with intervals over groups of frames; recall where objects may lack their box."""
-    if any(frame.complete for frame in truth.frames):
-        precision = judge_detector(opened.model, truth)
-        main, found, draws = "ap50", precision.metrics(), frame_draws(precision, truth)
-        frames, unknown = precision.precision.frames, precision.unknown
-    else:
-        recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
-        main, found, draws = "recall50", {"recall50": recall.metrics()["recall50"]}, recall_draws(recall, truth)
-        frames, unknown = len(recall.recall.keys), recall.unknown
+    judgement = judge_boxes(opened.model, truth, score=JUDGED_SCORE)
+    found = {name: value for name, value in judgement.found.metrics().items() if name != "recall50_video"}
+    main, draws, frames = next(iter(found)), frame_draws(judgement, truth), int(judgement.found.counts["frames"])
     return Accuracy(
         metrics=_figures(found, draws, main, frames, metric_interval(main, draws.get(main, np.zeros(0)))),
         on=f"{frames} frames of {truth.name}",
         draws=draws,
-        samples=(frames_identity(truth.classes, truth), *(name for name in truth.classes if name not in unknown)),
+        samples=(frames_identity(truth.classes, truth), *(name for name in truth.classes if name not in judgement.unknown)),
     )
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vidkd.bench.intervals import factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
-from vidkd.detection.metrics import METRICS, drawn_precision
+from vidkd.detection.evaluate import BoxJudgement
+from vidkd.detection.metrics import METRICS, FrameRecall, drawn_precision
 from vidkd.engine.evaluate import Judgement
 
 DRAWS = 200
@@ -74,27 +74,29 @@ def _of_clips(judgement: Judgement, rows: NDArray[np.int64], unobservable: Seque
     return Judgement(at, unobservable, judgement.shortened)
 
 
-def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
-    """Groups of complete frames are resampled, with the average precision of each draw that has a box."""
+def frame_draws(judgement: BoxJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
+    """Groups of the frames that were judged are resampled, with the average precision of each draw that has a box, or the recall.
+
+    The main metric comes first. truth: what holds these frames, and others or not.
+    """
+    if isinstance(judgement.found, FrameRecall):
+        return _recall_draws(judgement.found, truth, seed)
     frames = [frame for frame in truth.frames if frame.complete]
     group_N = _group_numbers(frames)
     count = group_N.max() + 1
-    if count < 2 or not judgement.precision.boxes:
+    if count < 2 or not judgement.found.counts["boxes"]:
         return {}
     rng = np.random.default_rng(seed)
     drawn = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(DRAWS)])
     found = drawn_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections, drawn[:, group_N])
     known = ~np.isnan(found[METRICS[0]])  # only the truth decides, as above
-    return _stretched({name: found[name][known] for name in METRICS}, judgement.metrics(), count)
+    return _stretched({name: found[name][known] for name in METRICS}, judgement.found.metrics(), count)
 
 
-def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
-    """Groups of the frames that were judged are resampled, as `frame_draws` draws them. truth: what holds these frames, and others or not.
-
-    Where a video lies in several blocks, it counts in `recall50_video` as often as they were drawn on average, with what they hold.
-    """
+def _recall_draws(recall: FrameRecall, truth: BoxManifest, seed: int) -> Draws:
+    """Where a video lies in several blocks, it counts in `recall50_video` as often as they were drawn on average, with what they hold."""
     by_key = {frame.key: frame for frame in truth.frames}
-    frames = [by_key[key] for key in judgement.recall.keys]
+    frames = [by_key[key] for key in recall.keys]
     group_N = _group_numbers(frames)
     count = int(group_N.max()) + 1
     if count < 2:
@@ -102,14 +104,14 @@ def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 
     _, video_N = np.unique([frame.path for frame in frames], return_inverse=True)
     # parts: what one group holds of one video
     (group_P, video_P), part_N = np.unique(np.stack([group_N, video_N.ravel()]), axis=1, return_inverse=True)
-    found_P, objects_P = (np.bincount(part_N.ravel(), weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
+    found_P, objects_P = (np.bincount(part_N.ravel(), weights=counts) for counts in (recall.found, recall.objects))
     times_DP = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RECALL_DRAWS)[:, group_P]
     of_video_PV = np.eye(video_P.max() + 1)[video_P]
     found_DV, objects_DV, drawn_DV = ((times_DP * each) @ of_video_PV for each in (found_P, objects_P, 1.0))
     weight_DV = drawn_DV / of_video_PV.sum(axis=0)
     by_video = (weight_DV * found_DV / np.maximum(objects_DV, 1)).sum(axis=1) / weight_DV.sum(axis=1)
     pooled = found_DV.sum(axis=1) / objects_DV.sum(axis=1)
-    return _stretched({"recall50": pooled, "recall50_video": by_video}, judgement.metrics(), count)
+    return _stretched({"recall50": pooled, "recall50_video": by_video}, recall.metrics(), count)
 
 
 def frame_groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:

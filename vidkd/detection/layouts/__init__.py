@@ -11,7 +11,7 @@ import numpy as np
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.common import shortened
 from vidkd.detection.annotations import ANY_CLASS, BoxManifest
-from vidkd.detection.layouts import coco, davis, mot, scenes, shapes, voc, yolo
+from vidkd.detection.layouts import coco, davis, mot, shapes, voc, yolo
 from vidkd.detection.layouts.common import Reading, grouped_by_path
 
 Reader: TypeAlias = Callable[[Path, Sequence[Path]], Reading]
@@ -23,14 +23,13 @@ BOX_LAYOUTS: dict[str, Reader] = {
     "davis": davis.read,
     "mot": mot.read,
     "motion_shapes": shapes.read,
-    "scenes": scenes.read,
     "voc": voc.read,
     "yolo": yolo.read,
     "youtube_objects": voc.read_youtube_objects,
 }
 WITH_ANNOTATIONS = ("coco", "coco_video", "davis", "mot")
 """Layouts whose annotation files may be named."""
-_NAMED_BY_LAYOUT = ("davis", "mot", "scenes", "voc", "youtube_objects")
+_NAMED_BY_LAYOUT = ("davis", "mot", "voc", "youtube_objects")
 COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",

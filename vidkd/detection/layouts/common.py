@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import shortened
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.video.image_sequence import IMAGE_SUFFIXES
 
@@ -93,13 +92,6 @@ def _video_of(path: str) -> str:
 def not_found(root: Path, expected: str, found: str) -> DataError:
     """The error for a data set that is not there, or not as its archive unpacks."""
     return DataError("data set not found", looked_in=root, expected=expected, found=found, hint="name the folder that holds it")
-
-
-def label_of(name: str, classes: Sequence[str], where: str) -> int:
-    """Index of a class; DataError, beginning with `where`, for an unknown name."""
-    if name not in classes:
-        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes))
-    return classes.index(name)
 
 
 def subset_in(name: str) -> str:

@@ -10,7 +10,6 @@ count pixels from 1, so boxes may be off by one pixel. Format: Milan et al. 2016
 import configparser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +31,14 @@ _PERSON, _NEUTRAL = 1, (2, 7, 8, 12, 13)
 def read(root: Path, files: Sequence[Path]) -> Reading:
     """One class, "person". The group is the sequence; the subset is the folder above the sequences, where it is train, val or test."""
     if files:
-        return CLASSES, [frame for file in files for frame in frames_beside(root, _only_video(root), file)]
+        return CLASSES, [frame for file in files for frame in _beside(root, _only_video(root), file)]
     return CLASSES, [frame for file in sorted(root.glob("**/gt/gt.txt")) for frame in _sequence(root, file.parent.parent)]
 
 
 def _sequence(root: Path, folder: Path) -> list[LabelledFrame]:
     info_file = folder / "seqinfo.ini"
     if not info_file.is_file():
-        return frames_beside(root, _only_video(folder), folder / "gt" / "gt.txt")
+        return _beside(root, _only_video(folder), folder / "gt" / "gt.txt")
     parser = configparser.ConfigParser()
     try:
         parser.read_string(info_file.read_text(encoding="utf-8"))
@@ -51,25 +50,24 @@ def _sequence(root: Path, folder: Path) -> list[LabelledFrame]:
     images = len(list_images(str(root / path))) if (root / path).is_dir() else length
     if images != length:
         raise DataError(f"{info_file}: seqLength is {length}, {path} has {images} images", hint="unpack the sequence again")
-    boxes = _boxes(folder / "gt" / "gt.txt", length, 0)
+    boxes = _boxes(folder / "gt" / "gt.txt", length)
     subset = subset_in(folder.parent.name) if folder != root else ""
     where, more = str(folder), {"group": folder.name, "subset": subset}
     return [labelled_frame(where, path, (width, height), boxes.get(k, ()), frame_index=k, time_s=k / fps, **more) for k in range(length)]
 
 
-def frames_beside(root: Path, video: Path, annotations: Path, *, group: str | None = None, person: int = 0) -> list[LabelledFrame]:
-    """The frames of a video (or folder of images) that have a row in a text file, with the video's own timestamps. person: its label."""
+def _beside(root: Path, video: Path, annotations: Path) -> list[LabelledFrame]:
+    """The frames of a video (or folder of images) that have a row in a text file, with the video's own timestamps."""
     path = relative(video, root)
     with open_video(video) as reader:
         size, times_s = (reader.info.width, reader.info.height), reader.timestamps_s.tolist()
-    more: dict[str, Any] = {"group": group or path}
     return [
-        labelled_frame(str(annotations), path, size, boxes, frame_index=index, time_s=times_s[index], **more)
-        for index, boxes in sorted(_boxes(annotations, len(times_s), person).items())
+        labelled_frame(str(annotations), path, size, boxes, frame_index=index, time_s=times_s[index], group=path)
+        for index, boxes in sorted(_boxes(annotations, len(times_s)).items())
     ]
 
 
-def _boxes(path: Path, frames: int, person: int) -> dict[int, list[Box]]:
+def _boxes(path: Path, frames: int) -> dict[int, list[Box]]:
     """The boxes of every frame with a row, by frame index from 0. Raises DataError for what are no rows, or one beyond the last frame."""
     table = _table(path)
     if len(table) and not 1 <= table[:, 0].min() <= table[:, 0].max() <= frames:
@@ -80,7 +78,7 @@ def _boxes(path: Path, frames: int, person: int) -> dict[int, list[Box]]:
     for (frame, track, x, y, width, height, *flag), kind in zip(table.tolist(), kinds.tolist(), strict=True):
         if kind in (-1, _PERSON, *_NEUTRAL):
             ignore = flag[:1] == [0] or kind in _NEUTRAL
-            found[int(frame) - 1].append(Box((x, y, x + width, y + height), person, ignore, int(track)))
+            found[int(frame) - 1].append(Box((x, y, x + width, y + height), 0, ignore, int(track)))
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vidkd.data.manifest import Manifest
 from vidkd.data.synthetic.shapes import KINDS
-from vidkd.detection.layouts.common import Box, Corners, Reading, label_of, labelled_frame, not_found, read_typed
+from vidkd.detection.layouts.common import Box, Corners, Reading, labelled_frame, not_found, read_typed
 from vidkd.detection.metrics.matching import share_inside
 
 HIDDEN = 0.75
@@ -62,7 +62,7 @@ def read(root: Path, _: Sequence[Path]) -> Reading:
     for number, video in enumerate(read_typed(truth, list[_Video]), start=1):
         where = f"{truth}:{number}"
         group, subset = sides.get(video.path, (video.group, video.subset))
-        labels = [label_of(shape.name, config.kinds, where) for shape in video.shapes]
+        labels = [config.kinds.index(shape.name) for shape in video.shapes]
         count = max((shape.first_frame + len(shape.boxes) for shape in video.shapes), default=0) if video.frames is None else video.frames
         for t in range(count):
             more = {"group": group, "subset": subset, "frame_index": t, "time_s": t / config.fps}

@@ -1,6 +1,6 @@
 """PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,trainval,test}.txt; and YouTube-Objects in its form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.common import relative
 from vidkd.data.layouts.lists import read_lines
-from vidkd.detection.layouts.common import Box, Corners, Reading, image_size, images_in, label_of, labelled_frame, not_found, subset_in
+from vidkd.detection.layouts.common import Box, Corners, Reading, image_size, images_in, labelled_frame, not_found, subset_in
 
 EXPECTED = "Annotations/*.xml, JPEGImages/*.jpg (or images/), and optionally ImageSets/Main/{train,val,test}.txt"
 CLASSES = (
@@ -46,16 +46,6 @@ def read_voc_xml(path: Path) -> VocPicture:
     return VocPicture(path, (tree.findtext("filename") or "").strip(), (int(width), int(height)), objects)
 
 
-def names_in(pictures: Iterable[VocPicture]) -> set[str]:
-    """The class names that occur."""
-    return {name for picture in pictures for name, *_ in picture.objects}
-
-
-def boxes_of(picture: VocPicture, classes: Sequence[str]) -> list[Box]:
-    """The boxes of a picture; DataError with the file for a name that is no class."""
-    return [Box(corners, label_of(name, classes, str(picture.file)), difficult) for name, corners, difficult in picture.objects]
-
-
 def read(root: Path, _: Sequence[Path]) -> Reading:
     """Classes are VOC's twenty where all names are among them, else the names found, sorted.
 
@@ -76,7 +66,7 @@ def _read(root: Path, base: Path, subsets: Mapping[str, str], known: Sequence[st
         raise not_found(base, EXPECTED, f"no XML file in {folder}")
     if absent := sorted(set(subsets) - set(pictures)):
         raise DataError(f"{len(absent)} files of the lists in ImageSets/ have no annotation", first=absent[0], looked_in=folder)
-    names = names_in(pictures.values())
+    names = {name for picture in pictures.values() for name, *_ in picture.objects}
     classes = known if names <= set(known) else sorted(names)
     images = {
         file.relative_to(at).with_suffix("").as_posix(): file for at in (base / "images", base / "JPEGImages") for file in images_in(at)
@@ -86,8 +76,9 @@ def _read(root: Path, base: Path, subsets: Mapping[str, str], known: Sequence[st
         subset = subsets.get(stem, "")
         image = images.get(stem, base / f"JPEGImages/{stem}{PurePosixPath(picture.image).suffix or '.jpg'}")
         size = picture.size if min(picture.size) > 0 else image_size(image)
+        boxes = [Box(corners, classes.index(name), difficult) for name, corners, difficult in picture.objects]
         more = {"subset": subset, "complete": subset not in incomplete}
-        frames.append(labelled_frame(str(picture.file), relative(image, root), size, boxes_of(picture, classes), **more))
+        frames.append(labelled_frame(str(picture.file), relative(image, root), size, boxes, **more))
     return classes, frames
 
 

@@ -1,8 +1,9 @@
 """Mean average precision over annotated frames in the protocol of COCO, once, or for many bootstrap draws of the same frames."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +27,18 @@ same IoUs of the share of boxes found by at most 100 detections of a class in a 
 class AveragePrecision:
     """METRICS in `figures`, each in [0, 1], NaN where there is no box to find.
 
-    by_class: of each class by name its number of boxes, ap50, ap (map) and recall50, None where it has no box. frames, boxes: what was
-    judged; ignored: boxes that were regions to ignore. incomplete: frames left out because objects may lack a box.
+    rows: of each class its name, number of boxes, ap50, ap (map) and recall50, None where it has no box. counts: "frames" and "boxes" that
+    were judged, boxes "ignored" as regions, frames "incomplete" and left out because objects may lack a box.
     """
 
     figures: Mapping[str, float]
-    by_class: Mapping[str, Mapping[str, float | None]]
-    frames: int
-    boxes: int
-    ignored: int
-    incomplete: int
+    rows: Sequence[Mapping[str, Any]]
+    counts: Mapping[str, int]
+    of: ClassVar[str] = "classes"
+
+    def metrics(self) -> dict[str, float]:
+        """The figures, 0 where there was nothing to find."""
+        return {name: float(np.nan_to_num(value)) for name, value in self.figures.items()}
 
 
 def average_precision(truth: BoxManifest, detections: Mapping[FrameKey, Detections]) -> AveragePrecision:
@@ -56,17 +59,20 @@ def average_precision(truth: BoxManifest, detections: Mapping[FrameKey, Detectio
     columns = zip(truth.classes, boxes, precision[0, :, 0], precision[0].mean(axis=1), recall[0, :, 0], strict=True)
     return AveragePrecision(
         figures={name: float(values[0]) for name, values in _means(precision, recall).items()},
-        by_class={
-            name: {
+        rows=[
+            {
+                "class": name,
                 "boxes": count,
                 **{key: float(value) if count else None for key, value in zip(("ap50", "ap", "recall50"), of, strict=True)},
             }
             for name, count, *of in columns
+        ],
+        counts={
+            "frames": len(frames),
+            "boxes": sum(boxes),
+            "ignored": sum(int(frame.ignore.sum()) for frame in frames),
+            "incomplete": len(truth.frames) - len(frames),
         },
-        frames=len(frames),
-        boxes=sum(boxes),
-        ignored=sum(int(frame.ignore.sum()) for frame in frames),
-        incomplete=len(truth.frames) - len(frames),
     )
 
 

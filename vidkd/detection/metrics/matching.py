@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,23 +139,31 @@ def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) 
 class FrameRecall:
     """Annotated objects, and how many of them were found, of F frames in the manifest's order.
 
-    keys: (path, frame index) of each frame. objects, found: (F,) int64.
+    keys: (path, frame index) of each frame. objects, found: (F,) int64. score: from which on a box counted.
     """
 
     keys: tuple[FrameKey, ...]
     objects: NDArray[np.int64]
     found: NDArray[np.int64]
+    score: float
+    of: ClassVar[str] = "videos"
 
     @property
-    def recall(self) -> float:
-        """Pooled share of the objects that were found, in [0, 1]."""
-        return int(self.found.sum()) / int(self.objects.sum())
+    def counts(self) -> dict[str, float]:
+        """Frames, objects in them, and the score."""
+        return {"frames": len(self.keys), "objects": int(self.objects.sum()), "score": self.score}
 
-    def by_path(self) -> dict[str, tuple[int, float]]:
+    @property
+    def rows(self) -> list[dict[str, Any]]:
         """Objects of each video (each path), and the share of them that was found."""
         paths = np.asarray([path for path, _ in self.keys])
-        sums = {path: (self.objects[paths == path].sum(), self.found[paths == path].sum()) for path in dict.fromkeys(paths.tolist())}
-        return {path: (int(objects), int(found) / int(objects)) for path, (objects, found) in sums.items()}
+        sums = {path: [int(each[paths == path].sum()) for each in (self.objects, self.found)] for path in dict.fromkeys(paths.tolist())}
+        return [{"video": path, "objects": objects, "recall50": found / objects} for path, (objects, found) in sums.items()]
+
+    def metrics(self) -> dict[str, float]:
+        """recall50, in [0, 1], pooled over all objects, and recall50_video, the mean over videos (folders of images)."""
+        of_videos = [row["recall50"] for row in self.rows]
+        return {"recall50": int(self.found.sum()) / int(self.objects.sum()), "recall50_video": sum(of_videos) / len(of_videos)}
 
 
 def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, score: float = 0.0) -> FrameRecall:
@@ -174,4 +182,4 @@ def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, 
         matched = match(shown, frame.boxes, frame.labels, ignore=frame.ignore).truth_of
         objects = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
         counts[:, place] = len(np.unique(objects[~frame.ignore])), len(np.unique(objects[matched[matched >= 0]]))
-    return FrameRecall(tuple(frame.key for frame in frames), *counts)
+    return FrameRecall(tuple(frame.key for frame in frames), counts[0], counts[1], score)
