@@ -81,7 +81,7 @@ def test_recall_is_that_of_the_metrics(seed: int) -> None:
     truth, found = drawn(seed, complete=False)
     cell = OnAnnotated(seed=0, place="s", judged=judged(truth, found, 0.4), metric="recall")
     times = np.random.default_rng(seed).integers(0, 3, (3, FRAMES)).astype(float)
-    expected = [recall_of(*repeated(truth, found, row), score=0.4).recall for row in times]
+    expected = [recall_of(*repeated(truth, found, row), score=0.4).metrics()["recall50"] for row in times]
     np.testing.assert_allclose(cell.of_draws(times), expected)
 
 
