@@ -248,18 +248,6 @@ def test_a_broken_clip_in_validation_is_never_skipped(tiny_root: Path, tmp_path:
 # --- precision, logs, teacher ---
 
 
-def test_tensorboard_has_the_rows_of_the_metrics(tiny_config: Config) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    config = tiny_config(**{"train.tensorboard": True, "data.validation_fraction": 0.25, "train.steps": 3})
-    folder = fit.fit(config, quiet=True).folder
-    events = event_accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
-    rows = read_jsonl(folder / "metrics.jsonl")
-    for tag, split, key in (("train/loss", "train", "loss"), ("val/top1", "val", "top1")):
-        expected = [(row["step"], pytest.approx(row[key])) for row in rows if row["split"] == split]
-        assert [(event.step, event.value) for event in events.Scalars(tag)] == expected
-        assert expected
-
-
 @pytest.mark.parametrize("task", ["attention_distillation", "mars", "logits_kd"])
 def test_the_teacher_is_the_same_to_the_bit_and_has_no_gradient(
     task: str, tiny_config: Config, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,14 +3,13 @@
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from run_states import full_disk, same, state
-from started import run_to_end
 
 from vidkd.base.errors import WriteError
 from vidkd.engine import checkpoint, fit
@@ -38,27 +37,6 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) ->
     assert "free disk space" in caught.value.lines["fix"]
     assert (tmp_path / "last.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if run_to_end(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]).returncode:
-        pytest.skip("mounting a small file system wants root")
-    yield folder
-    run_to_end(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
-    checkpoint.save_checkpoint(small_disk, content_of(1))
-    checkpoint.save_checkpoint(small_disk, content_of(2))
-    with pytest.raises(WriteError) as caught:
-        checkpoint.save_checkpoint(small_disk, content_of(3))
-    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert checkpoint.read_resume(small_disk / "last.pt")["step"] == 2
-    assert checkpoint.read_resume(small_disk / "previous.pt")["step"] == 1
 
 
 def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

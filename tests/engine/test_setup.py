@@ -117,11 +117,6 @@ def test_a_teacher_that_is_not_finished_is_told_with_its_step(
     assert f"{folder} is not finished: its last checkpoint is from step 4" in caplog.text
 
 
-def test_a_task_that_needs_a_teacher_says_so(tiny_config: Config) -> None:
-    with pytest.raises(ConfigError, match="task 'mars' needs a teacher"):
-        build_run_task(tiny_config(task="mars"), CLASSES)
-
-
 @pytest.mark.parametrize("classes", [("Right", "Down"), ("Right", "Down", "Grow", "Left"), ("Down", "Right", "Grow")])
 def test_a_teacher_of_other_classes_is_refused(classes: tuple[str, ...], tiny_config: Config, tiny_teacher: Path) -> None:
     with pytest.raises(CheckpointError, match="was trained on other classes") as caught:

@@ -141,26 +141,6 @@ def test_the_ring_holds_what_a_window_reaches_however_long_the_video(step_s: flo
     assert max(held) == anticipator.tally.most_frames <= 25 + 2
 
 
-def test_memory_of_frames_on_their_way_is_bounded() -> None:
-    """However slow the network: of the frames that were decoded, only some have not yet been judged or dropped."""
-    made = 0
-
-    def counted() -> Iterator[Frame]:
-        nonlocal made
-        for frame in endless(3000):
-            made += 1
-            yield frame
-
-    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
-    anticipator = Anticipator(TorchClassifier(network("rgb")), observation_window(data, "rgb"), step_s=0.4, batch=2)
-    running = anticipator.along(Source(name="long", live=False, fps=25, frames=counted()))
-    for _ in range(3):
-        last = next(moment for moment in running if moment.decisions).decisions[-1]
-    running.close()
-    steps_ahead = 2 * (2 + 2)  # passages that lie ready, the one that waits for room, the one in the making
-    assert made <= (last.time_s + steps_ahead * 0.4) * 25 + 8 + 3
-
-
 def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
     def broken() -> Iterator[Frame]:
         yield from endless(60)
@@ -173,16 +153,3 @@ def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
     assert anticipator.tally.trouble is not None
     assert "cannot decode" in str(anticipator.tally.trouble)
     assert anticipator.tally.frames == 60
-
-
-def test_a_file_cut_off_says_so_at_its_end(tmp_path: Path) -> None:
-    write_video(tmp_path / "whole.mkv", moving(60), fps=25, lossless=True)
-    content = (tmp_path / "whole.mkv").read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 6 // 10])
-    read: list[int] = []
-    with open_source(str(tmp_path / "cut.mkv")) as source, pytest.raises(VideoError, match="not whole"):
-        read.extend(frame.index for frame in source.frames)
-    assert read == list(range(len(read)))
-    assert 20 < len(read) < 60
-    with open_source(str(tmp_path / "whole.mkv"), stop_s=1.0) as source:
-        assert len(list(source.frames)) == 25

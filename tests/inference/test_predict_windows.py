@@ -1,7 +1,6 @@
 """A classifier along a video: which windows it sees, and that each is judged as if it were alone."""
 
 import itertools
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidkd.data import footage
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import Window, WindowConfig
 from vidkd.engine.config import load_config
-from vidkd.inference import predict
 from vidkd.inference.predict import predict_video, sliding_windows
 from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
-from vidkd.models.saved import load_classifier
 from vidkd.video import open_video, write_video
 
 WINDOW = WindowConfig(frames=4, stride=2)
@@ -53,12 +49,6 @@ def test_the_windows_reach_from_the_first_frame_to_the_last(count: int, frames: 
     for window in found:
         assert window.frames.tolist() == [min(window.frames[0] + stride * t, count - 1) for t in range(frames)]
         assert window.targets.tolist() == [min(frame + stride, count - 1) for frame in window.frames]
-
-
-def test_a_network_of_uniform_windows_gets_flow_over_the_step_that_it_learned() -> None:
-    for window, step in ((WindowConfig(frames=4, stride=3, rule="uniform"), 1), (WindowConfig(frames=4, stride=3), 3)):
-        for found in windows(np.arange(40) / 25, window=window):
-            assert (found.targets - found.frames).tolist() == [step] * 4
 
 
 def test_half_a_window_from_window_to_window() -> None:
@@ -121,20 +111,3 @@ def test_each_window_is_judged_as_if_it_were_alone(video: Path, view: Any) -> No
         assert (window.start_s, window.end_s) == (times[window.frames[0]], times[window.frames[-1]])
         assert window.size == (36, 48)
         assert (window.geometry.top, window.geometry.left, window.geometry.side, window.geometry.size) == (0, 6, 36, 32)
-
-
-def test_memory_does_not_keep_frames(video: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all the windows' frames and flow, those of the window in hand at most are alive."""
-    made: list[weakref.ref[Any]] = []
-
-    def watched(*arguments: Any, **named: Any) -> Any:
-        found = footage.footage_of(*arguments, **named)
-        made.extend(weakref.ref(part) for part in (found, found.frames, found.flow))
-        return found
-
-    monkeypatch.setattr(predict, "footage_of", watched)
-    saved = load_classifier(tiny_teacher)
-    for count, _ in enumerate(predict_video(video, TorchClassifier(saved.model), load_config(settings=saved.run).data), 1):
-        assert len(made) == 3 * count
-        assert sum(part() is not None for part in made) <= 3
-    assert count == 7

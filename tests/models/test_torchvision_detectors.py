@@ -9,7 +9,6 @@ from torchvision.models import detection
 
 from vidkd.base.errors import CheckpointError
 from vidkd.models.torchvision_detectors import (
-    BACKGROUND,
     DETECTORS,
     NO_CLASS,
     TorchvisionDetector,
@@ -99,14 +98,6 @@ def test_without_a_names_file_the_classes_are_those_of_coco_and_its_gaps_are_dro
         assert [detector.class_names[label] for label in found.labels] == ["toothbrush", "person"]
         np.testing.assert_array_equal(found.boxes, [[2, 2, 9, 9], [1, 1, 90, 8]])
     assert detector(FRAMES[:0]) == []
-
-
-def test_thresholds_reach_the_network(tmp_path: Path) -> None:
-    path, names = saved(tmp_path, SMALL_RCNN, 2), names_file(tmp_path, BACKGROUND, "cat")
-    detector = TorchvisionDetector.open(SMALL_RCNN, path, names, score_threshold=0.4, nms_iou=0.3)
-    assert detector.class_names == ("cat",)
-    assert (detector.net.roi_heads.score_thresh, detector.net.roi_heads.nms_thresh) == (0.4, 0.3)
-    assert TorchvisionDetector.open(SMALL_RCNN, path, names).net.roi_heads.nms_thresh == 0.5
 
 
 @pytest.mark.slow

@@ -359,8 +359,8 @@ LEARNING = (
     Mutant(
         "student judged in train mode",
         "vidkd/models/attention.py",
-        '        if self.config.pooling == "probabilistic" and self.training:',
-        '        if self.config.pooling == "probabilistic":',
+        '            if config.pooling == "probabilistic" and self.training:',
+        '            if config.pooling == "probabilistic":',
         ("tests/models/test_attention_pooling.py::test_probabilistic_in_evaluation_is_soft",),
     ),
 )

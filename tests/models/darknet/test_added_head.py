@@ -7,8 +7,6 @@ from reference_nets import CASES
 from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.factorise import factorise
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, save_weights, to_cfg, with_added_head
-from vidkd.models.darknet.blocks import Convolutional
-from vidkd.models.darknet.onnx import OnnxForward
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -30,17 +28,6 @@ def test_it_begins_as_the_network_was(net: Darknet) -> None:
         assert torch.equal(features[layer], expected_features[expected_layer])
     assert net.deep_layers == (16, 21), "the network itself is as it was"
     assert not net.added_parameters()
-
-
-def test_its_parameters_are_those_of_the_new_layers_and_the_heads(net: Darknet) -> None:
-    grown = with_added_head(net, filters=7)
-    expected = []
-    for head in grown.heads:
-        assert head.added is not None
-        hidden = grown.config.layers[head.added]
-        assert hidden == Convolutional(filters=7, size=3, padding=1, activation="leaky")
-        expected += [*grown.layers[head.added].parameters(), *grown.layers[head.layer - 1].conv.parameters()]
-    assert [id(parameter) for parameter in grown.added_parameters()] == [id(parameter) for parameter in expected]
 
 
 def test_it_is_drawn_by_seed_and_leaves_the_generator_alone(net: Darknet) -> None:
@@ -66,15 +53,6 @@ def test_cfg_and_weights_say_it_all(net: Darknet, tmp_path) -> None:
     with torch.no_grad():
         for raw, expected in zip(read(IMAGES), grown(IMAGES), strict=True):
             assert torch.equal(raw, expected)
-
-
-def test_onnx_runtime_pools_the_features_without_what_is_added(net: Darknet) -> None:
-    small = Darknet(net.config.with_input_size(96, 64)).eval()
-    grown = with_added_head(small, filters=7)
-    (heads, pooled), (expected, features) = OnnxForward(grown)(IMAGES), OnnxForward(small)(IMAGES)
-    torch.testing.assert_close(pooled, features)
-    for raw, other in zip(heads, expected, strict=True):
-        torch.testing.assert_close(raw, other, rtol=1e-4, atol=1e-5)
 
 
 JOINED = """
@@ -137,14 +115,6 @@ def test_a_head_that_lacks_one_gets_it(net: Darknet) -> None:
     with torch.no_grad():
         for raw, expected in zip(whole(IMAGES), other(IMAGES), strict=True):
             torch.testing.assert_close(raw, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_blocks_are_counted_without_it(net: Darknet) -> None:
-    """The last two blocks of a grown network are those of the plain one, and what is added."""
-    grown = with_added_head(net, filters=7)
-    extra = sum(len(list(grown.layers[head.added].parameters())) for head in grown.heads)
-    assert len(grown.last_parameters(2)) == len(net.last_parameters(2)) + extra
-    assert len(grown.last_parameters(1)) == len(net.last_parameters(1))
 
 
 def test_low_rank_leaves_it_whole(net: Darknet) -> None:

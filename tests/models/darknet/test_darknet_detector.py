@@ -73,15 +73,6 @@ def test_a_huge_box_does_not_disturb_the_others() -> None:
     assert len(detector().finish(heads, Letterbox.fit((96, 64), (96, 64)))[0]) == 3
 
 
-def test_a_batch_equals_its_frames_one_by_one_and_training_mode_is_off() -> None:
-    net = CASES[0].build().train()
-    detect = DarknetDetector(net, NAMES, score_threshold=0.5)
-    assert not net.training
-    for together, alone in zip(detect(FRAMES), (detect(frame[None])[0] for frame in FRAMES), strict=True):
-        np.testing.assert_allclose(together.boxes, alone.boxes, atol=1e-3)
-        np.testing.assert_array_equal(together.labels, alone.labels)
-
-
 def test_no_frames_and_nothing_found() -> None:
     assert detector()(np.zeros((0, 50, 120, 3), np.uint8)) == []
     (found,) = detector(score_threshold=1.0)(FRAMES[:1])

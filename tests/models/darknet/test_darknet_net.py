@@ -50,23 +50,6 @@ def test_the_last_blocks_are_counted_from_the_heads() -> None:
     assert [id(each) for each in net.last_parameters(100)] == [id(each) for each in net.parameters()]
 
 
-@pytest.mark.parametrize("name", ["yolov4_tiny", "small_oracle"])
-@pytest.mark.parametrize("blocks", [1, 3, 6])
-def test_whatever_reads_a_listed_block_is_listed(name: str, blocks: int) -> None:
-    net = Darknet.from_cfg(CONFIGS / f"{name}.cfg", classes=1, input_size=(32, 32)).eval()
-    listed = {id(parameter) for parameter in net.last_parameters(blocks)}
-    for parameter in net.parameters():
-        parameter.requires_grad_(id(parameter) in listed)
-    _, features = net.features(torch.rand(1, 3, 32, 32), range(len(net.layers)))
-    reached = [index for index, output in features.items() if output.requires_grad]
-    assert all(not _is_frozen(net.layers[index]) for index in reached), "a frozen block behind a trained one"
-
-
-def _is_frozen(layer: torch.nn.Module) -> bool:
-    parameters = list(layer.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
 def test_a_fresh_head_expects_few_objects() -> None:
     torch.manual_seed(0)
     net = Darknet(parse_cfg(EVERY_LAYER))

@@ -62,14 +62,6 @@ def test_a_written_network_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_other_floating_types_are_written_as_float32(tmp_path: Path) -> None:
-    net = tiny().to(torch.bfloat16)
-    save_weights(net, tmp_path / "a.weights")
-    other = tiny()
-    load_weights(other, tmp_path / "a.weights")
-    assert torch.equal(other.layers[0].conv.weight, net.layers[0].conv.weight.float())
-
-
 @pytest.mark.parametrize(
     ("count", "more", "found"),
     [

@@ -10,7 +10,7 @@ from reference_nets import CASES, REAL, Case, picture
 from vidkd.base.errors import ConfigError
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg
 from vidkd.models.darknet.detector import DarknetDetector
-from vidkd.models.darknet.onnx import OnnxForward, graph_weights
+from vidkd.models.darknet.onnx import OnnxForward
 
 TOLERANCE = 1e-4
 CASE = CASES[0]
@@ -56,19 +56,6 @@ def test_every_activation(activation: str, layer: str) -> None:
     assert_as_torch(OnnxForward(net), net, 40 * images_for(net) - 20)
 
 
-def test_a_normalisation_is_folded_into_its_convolution() -> None:
-    net = Darknet(parse_cfg((Path(__file__).parents[3] / "configs" / "darknet" / "tiny_student.cfg").read_text())).eval()
-    block = net.layers[0]
-    with torch.no_grad():
-        block.norm.weight.fill_(6.0)
-        block.norm.running_var.fill_(4.0 - block.norm.eps)
-        block.norm.running_mean.fill_(5.0)
-        block.norm.bias.fill_(1.0)
-    weights = graph_weights(net)
-    np.testing.assert_allclose(weights["layers.0.weight"], 3 * block.conv.weight.detach().numpy(), rtol=1e-6)
-    np.testing.assert_allclose(weights["layers.0.bias"], 1 - 15)
-
-
 def changed_by_step(net: Darknet) -> None:
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
     sum(head.square().mean() for head in net(images_for(net))).backward()
@@ -88,22 +75,6 @@ def test_changed_weights_are_taken_at_the_next_call(change) -> None:
         change(net)
         assert_as_torch(forward, net, images)
     assert (forward(images)[0][0] - before).abs().max() > 0.01
-
-
-def test_weights_are_taken_only_when_they_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    monkeypatch.setattr("vidkd.models.darknet.onnx.graph_weights", lambda net: taken.append(net) or graph_weights(net))
-    net = CASE.build()
-    forward, images = OnnxForward(net), images_for(net)
-    assert not taken
-    forward(images)
-    forward(images)
-    assert len(taken) == 1
-    changed_by_step(net)
-    forward.follow()
-    forward.follow()
-    forward(images)
-    assert len(taken) == 2
 
 
 def test_a_session_shares_no_memory_with_the_weights() -> None:
