@@ -136,18 +136,6 @@ def test_numbers_and_intervals_are_written_as_people_read_them() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("wide", "alone"),
-    [("..", set()), ("...", {2}), (".", {0}), (".w.", {0, 2}), ("..w", set()), ("...w..", {2}), ("w....w.", {6}), ("", set())],
-)
-def test_a_figure_without_a_neighbour_has_its_row_to_itself(wide: str, alone: set[int]) -> None:
-    figures = tuple(Figure(title=f"t{place}", svg="<svg></svg>", wide=letter == "w") for place, letter in enumerate(wide))
-    page = render_html(Report(title="t", figures=figures))
-    classes = re.findall(r'<figure class="([a-z ]+)">', page)
-    assert {place for place, found in enumerate(classes) if found == "block alone"} == alone
-    assert [found == "block wide" for found in classes] == [letter == "w" for letter in wide]
-
-
 def browse(folder: Path, url: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     return dump(folder, url, "--enable-logging=stderr", "--hide-scrollbars", "--virtual-time-budget=4000", *flags)
 

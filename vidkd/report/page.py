@@ -3,13 +3,12 @@
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from vidkd.base.extras import require
 from vidkd.base.files import atomic_write
-from vidkd.report.parts import Estimate, Figure, Report, Table, TableCell, format_estimate, format_number
+from vidkd.report.parts import Estimate, Report, Table, TableCell, format_estimate, format_number
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _TAG = re.compile(r"<[^>]+>")
@@ -39,7 +38,7 @@ def render_html(report: Report) -> str:
     script = _resource("sort.js") if any(table.sorts for table in report.tables) else ""
     policy = f"{_POLICY}; script-src {script_hash(script)}" if script else _POLICY
     template = environment.from_string(_resource("page.html.j2"))
-    page: str = template.render(report=report, css=_resource("page.css"), script=script, policy=policy, alone=_alone(report.figures))
+    page: str = template.render(report=report, css=_resource("page.css"), script=script, policy=policy)
     return page
 
 
@@ -75,16 +74,3 @@ def _cell_parts(cell: TableCell) -> tuple[str, str]:
 def _own_ids(svg: str, index: int) -> str:
     """A drawing with its number in its ids, which two drawings on one page would otherwise share."""
     return _TAG.sub(lambda tag: _ID.sub(lambda match: f"{match[1]}f{index}-", tag[0]), svg)
-
-
-def _alone(figures: Sequence[Figure]) -> set[int]:
-    """The figures that would leave half of their row empty where two are side by side."""
-    alone: set[int] = set()
-    waiting: int | None = None  # the left one of a pair whose right one has not come yet
-    for index, figure in enumerate(figures):
-        if figure.wide:
-            alone |= {waiting} if waiting is not None else set()
-            waiting = None
-        else:
-            waiting = index if waiting is None else None
-    return alone | ({waiting} if waiting is not None else set())

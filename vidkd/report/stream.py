@@ -118,20 +118,17 @@ def _outcomes(account: Account) -> Table:
 def _seconds(account: Account, summary: Mapping[str, Any]) -> Table:
     """Parts of the steps, then the stages of the stream."""
     events = {"oracle": len(account.keys), "update": sum(key.disagreement is not None for key in account.keys)}
-    rows = [_seconds_row(name, spent, events.get(name, account.frames), account.frames) for name, spent in account.seconds.items()]
     stages = {name: spent for name, spent in summary["seconds"].items() if name not in ("infer", "total")}
-    rows += [_seconds_row(name, spent, account.frames, account.frames) for name, spent in stages.items()]
-    if "total" in summary["seconds"]:
-        rows.append(_seconds_row("all together", summary["seconds"]["total"], account.frames, account.frames))
+    whole = {"all together": summary["seconds"]["total"]} if "total" in summary["seconds"] else {}
+    rows = []
+    for name, spent in {**account.seconds, **stages, **whole}.items():
+        each = events.get(name, account.frames)
+        rows.append((name, float(spent), spent * 1000 / each if each else None, account.frames / spent if spent > 0 else None))
     caption = (
         "Oracle and update: milliseconds a key frame; all others: a frame. Frames a second: of the whole stream, if that part were all. "
         "The student's parts follow each other; decoding, drawing and encoding run in parallel."
     )
     return Table(title="Time", columns=("part", "seconds", "ms each", "frames a second"), rows=tuple(rows), caption=caption)
-
-
-def _seconds_row(name: str, spent: float, events: int, frames: int) -> tuple[str, float, float | None, float | None]:
-    return name, float(spent), spent * 1000 / events if events else None, frames / spent if spent > 0 else None
 
 
 def key_frame_strips(video: str, account: Account, class_names: Sequence[str], *, sequence_fps: float | None = None) -> list[Strip]:
