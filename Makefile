@@ -8,11 +8,11 @@ export PYTHONDONTWRITEBYTECODE :=
 
 demo: .venv/ready
 	$(BIN)/vidkd make_data --out runs/data/motion_shapes
-	$(BIN)/vidkd study configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
+	$(BIN)/vidkd study --config configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
 
 demo-anticipation: .venv/ready
 	$(BIN)/vidkd make_data --variant cued --out runs/data/cued_shapes
-	$(BIN)/vidkd study configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
+	$(BIN)/vidkd study --config configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
 
@@ -20,7 +20,7 @@ demo-detection: .venv/ready
 	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
 	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 --config tkd/shapes --threads 1 --out runs/selectors/shapes.pt --overwrite
-	$(BIN)/vidkd study configs/studies/streams/demo_detection.yaml --data.root runs/data/street_shapes --out runs/demo-detection --workers 2
+	$(BIN)/vidkd study --config configs/studies/streams/demo_detection.yaml --data.root runs/data/street_shapes --out runs/demo-detection --workers 2
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 --config tkd/shapes --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 
@@ -35,7 +35,7 @@ benchmark: .venv/ready
 	set -e; for name in $(BENCHMARKED); do \
 		$(BIN)/vidkd compress --config configs/compress/demo_$$name.yaml --data.root runs/data/motion_shapes; \
 	done
-	$(BIN)/vidkd benchmark configs/benchmark/demo.yaml --data.root runs/data/motion_shapes --overwrite
+	$(BIN)/vidkd benchmark --config configs/benchmark/demo.yaml --data.root runs/data/motion_shapes --overwrite
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"

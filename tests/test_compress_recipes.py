@@ -74,7 +74,7 @@ def test_a_shipped_recipe_is_done_to_a_tiny_run(
     recipe: Path, tiny_teacher: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    made = done(recipe, tiny_root, "--student", tiny_teacher, "--runs", tmp_path, "--train.steps=2", "--train.device=cpu")
+    made = done(recipe, tiny_root, "--model", tiny_teacher, "--runs", tmp_path, "--train.steps=2", "--train.device=cpu")
     assert {"model.xml", "model.bin", "model.xml.md", "outcome.json"} <= set(made)
 
 

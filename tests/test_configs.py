@@ -54,7 +54,7 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
 }
 NAMED = {path: f"{path.parent.name}/{path.stem}" for path in CONFIGS}
 GENERATED = {
-    "attention/motion_shapes": "--clips-per-class-train 2 --clips-per-class-test 2 --frames 10 --size 64 --classes Rising Falling",
+    "attention/motion_shapes": "--clips-per-class-train 2 --clips-per-class-test 2 --frames 10 --size 64 --classes Rising,Falling",
     "anticipation/motion_shapes": "--variant cued --files-train 6 --files-test 6 --episodes 1 --size 80",
 }
 
@@ -223,7 +223,7 @@ def test_a_cell_of_the_study_of_weizmann_is_trained_as_the_configuration_says() 
 def test_a_study_begins_with_the_command(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
-    assert re.search(rf"vidkd study configs/studies/{path.name}\b.* --data\.root \S+", first)
+    assert re.search(rf"vidkd study --config configs/studies/{path.name}\b.* --data\.root \S+", first)
     assert shipped_study(path).spec.study == path.stem
 
 

@@ -1,5 +1,6 @@
 """What README and docs tell a reader to type or open is there: verbs, flags, settings, files, and the Python that they show."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from vidkd.bench.reading import read_study
 from vidkd.bench.study import CellKey
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, open_verb, parsed
+from vidkd.cli.make_data import _configs
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
 from vidkd.detection.online.config import LearningConfig, load_learning_config
@@ -68,13 +70,13 @@ def check_verb(verb: str, words: Sequence[str]) -> None:
     if verb == "train":
         load_config(find_config(arguments.config), overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "study":
-        if arguments.study is None:
+        if arguments.config is None:
             assert arguments.check
             return
-        if not isinstance(read_study(REPOSITORY / arguments.study), ClipStudy):
+        if not isinstance(read_study(REPOSITORY / arguments.config), ClipStudy):
             assert all(word.startswith("--data.root") for word in arguments.settings if word.startswith("--"))
             return
-        study = read_study(REPOSITORY / arguments.study, arguments.settings)
+        study = read_study(REPOSITORY / arguments.config, arguments.settings)
         assert isinstance(study, ClipStudy)
         cell_config(study, CellKey(study.spec.reference, -1, study.spec.seeds[0], study.spec.folds[0]), "test", {}, Path("runs"))
     elif verb == "compress":
@@ -149,7 +151,7 @@ def _opened(words: Sequence[str]) -> tuple[VerbParser, list[str]]:
         ["vidkd", "train", "--config", "configs/attention/folder.yaml", "--data.rot", "x"],
         ["vidkd", "train", "--config", "configs/attention/none.yaml"],
         ["vidkd", "predict", "clip.mp4", "--checkpont", "x"],
-        ["vidkd", "study", "configs/studies/weizmann.yaml", "--phase", "tset"],
+        ["vidkd", "study", "--config", "configs/studies/weizmann.yaml", "--phase", "tset"],
         ["python", "tools/trian.py"],
         ["make", "demmo"],
         ["rm", "-r", "runs"],
@@ -165,6 +167,7 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
     """`--flag` of some verb or setting, `data.window.stride` of some task."""
     flags = {option for parser in parsers() for option in parser._option_string_actions} | {f"--{key}" for key in SETTINGS}
+    flags |= {f"--{entry.name.replace('_', '-')}" for kind in _configs().values() for entry in dataclasses.fields(kind)}
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"

@@ -22,7 +22,7 @@ def test_the_studies_that_are_shipped_can_be_read(path: Path) -> None:
     study = read_stream_study(path)
     assert study.spec.study == path.stem
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# vidkd study configs/studies/streams/{path.name}")
+    assert first.startswith(f"# vidkd study --config configs/studies/streams/{path.name}")
     chosen = {name: {"all": method.trials[0]} for name, method in study.spec.methods.items() if method.trials}
     for key in study.test_waves()[0]:
         study.settings(key, "test", Places(results=Path("results")), chosen)

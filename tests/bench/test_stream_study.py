@@ -207,7 +207,7 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     report = (places.results / "report.html").read_text()
     assert "Time line, both" in report
     flags = f"--methods=student,fixed --seeds=0 --out={places.results} --runs={places.runs} --cache={places.cache} --data.root {root}"
-    assert f"vidkd study {study.path} {flags}" in report
+    assert f"vidkd study --config={study.path} {flags}" in report
     assert main([*words, "--methods", "fixd"]) == 2
     assert "did you mean" in capsys.readouterr().err
 

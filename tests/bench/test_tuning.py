@@ -141,7 +141,7 @@ def test_nothing_is_tested_before_tuning(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         chosen_of(study, places)
     assert raised.value.what.startswith(f"{places.results / 'summary.json'} has no choice of settings")
-    assert raised.value.lines["fix"] == f"vidkd study {study.path} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd study --config {study.path} --phase tune"
 
 
 def origin(folder: Path) -> None:
@@ -170,7 +170,7 @@ def test_settings_chosen_by_another_study(tmp_path: Path) -> None:
     places = dataclasses.replace(places_in(tmp_path), results=tmp_path / "elsewhere" / "out")
     with pytest.raises(ConfigError) as raised:
         chosen_of(study, places)
-    assert raised.value.lines["fix"] == f"vidkd study {tmp_path / 'first.yaml'} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd study --config {tmp_path / 'first.yaml'} --phase tune"
     choose(tmp_path, {"x": 3, "y": 1, "z": 1}, (0.0, 0.1, 0.2, 0.3), {"x": "attention", "y": "rgb", "z": "attention"})
     content = chosen_of(study, places)
     most_often = {"a": {"model.dropout": 0.1}, "b": {"model.dropout": 0.1}}
@@ -208,7 +208,7 @@ def test_a_choice_among_other_trials_is_not_tested(tmp_path: Path, waves: Waves,
     study = study_of(tmp_path, methods)
     with pytest.raises(ConfigError, match=f"holds the choice of another study\n.*other trials: {named}\n") as raised:
         chosen_of(study, places)
-    assert raised.value.lines["fix"] == f"vidkd study {study.path} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd study --config {study.path} --phase tune"
     (tmp_path / "small.yaml").rename(tmp_path / "origin.yaml")
     other = make_study(tmp_path, study="other", chosen_from="small")
     (tmp_path / "origin.yaml").rename(tmp_path / "small.yaml")

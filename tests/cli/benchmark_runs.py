@@ -10,7 +10,8 @@ QUICK = {"rounds": 2, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": 
 
 
 def benchmark(*words: object) -> int:
-    return run_verb("benchmark", [*map(str, words)])
+    """The words of the verb; a first one that is a path is the configuration."""
+    return run_verb("benchmark", [*(["--config"] if words and isinstance(words[0], Path) else []), *map(str, words)])
 
 
 def write(path: Path, models: dict, **settings: object) -> Path:

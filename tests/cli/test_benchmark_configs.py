@@ -18,7 +18,7 @@ def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
     command = path.read_text(encoding="utf-8").splitlines()[0]
     named = read_benchmark(path).data
     flag = "--root" if named is not None and named.root else "--data.root"
-    assert command == f"# vidkd benchmark configs/benchmark/{path.name} {flag} DIR"
+    assert command == f"# vidkd benchmark --config configs/benchmark/{path.name} {flag} DIR"
     config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else [])
     assert config.data is not None
     assert config.data.root

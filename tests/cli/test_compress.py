@@ -29,7 +29,7 @@ def compress(*arguments: object) -> int:
 
 
 def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--train.threads", 1]
+    command = ["--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--train.threads", 1]
     assert compress(*command) == 0
     printed = capsys.readouterr().out.splitlines()
     steps = ["0_original", "1_prune", "2_repair", "3_quantise"]
@@ -47,7 +47,7 @@ def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: P
     assert re.fullmatch(r"largest difference to the network: .* same in \d of (\d) clips \(\1 clips of 'val'\)", near["said"])
     assert list(summary["data"]["parity"]) == ["3_quantise"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert f"vidkd compress --config {recipe} --student={tiny_teacher} --runs={tmp_path} --train.threads 1" in page
+    assert f"vidkd compress --config {recipe} --model={tiny_teacher} --runs={tmp_path} --train.threads 1" in page
     assert "ratio: 0.3" in page
     assert "<td>model.onnx</td><td>largest difference to the network: " in page
     assert page.count("in eight-bit integers (convolution)") == 6
@@ -65,22 +65,22 @@ def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: P
 def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compress("--config", recipe, "--runs", tmp_path) == 2
     assert "no student to compress" in capsys.readouterr().err
-    assert compress("--config", recipe, "--student", tmp_path / "none", "--runs", tmp_path) == 2
+    assert compress("--config", recipe, "--model", tmp_path / "none", "--runs", tmp_path) == 2
     told = capsys.readouterr().err
     assert "checkpoint not found" in told
-    assert "named by : --student\n" in told
+    assert "named by : --model\n" in told
     named = tmp_path / "named.yaml"
     named.write_text("student: runs/nothere\nsteps: [{prune: {ratio: 0.5}}]")
     assert compress("--config", named, "--runs", tmp_path) == 2
     told = capsys.readouterr().err
     assert "checkpoint not found: runs/nothere\n  fix      : train it, or name another file\n" in told
-    assert f"named by : `student:` in {named}; --student RUN replaces it\n" in told
-    assert compress("--config", recipe, "--student", tmp_path / "net.onnx", "--runs", tmp_path) == 2
+    assert f"named by : `student:` in {named}; --model RUN replaces it\n" in told
+    assert compress("--config", recipe, "--model", tmp_path / "net.onnx", "--runs", tmp_path) == 2
     assert "an exported file cannot be compressed" in capsys.readouterr().err
-    assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--data.rooot", "x") == 2
+    assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--data.rooot", "x") == 2
     assert "did you mean : --data.root" in capsys.readouterr().err
-    assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--root", tmp_path) == 2
+    assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--root", tmp_path) == 2
     assert "--root is for detectors" in capsys.readouterr().err
     recipe.write_text("steps: [{prune: {ratio: 2}}]")
-    assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path) == 2
+    assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path) == 2
     assert f"{recipe}: steps[0], prune" in capsys.readouterr().err

@@ -46,7 +46,9 @@ def write(tmp_path: Path, tiny_settings: Callable[..., dict[str, Any]]) -> Write
 @pytest.fixture
 def compare(tmp_path: Path) -> Compare:
     def run(study: Path, *words: object, out: str = "out") -> int:
-        return run_verb("study", [str(study), "--out", str(tmp_path / out), "--runs", str(tmp_path / f"runs-{out}"), *map(str, words)])
+        return run_verb(
+            "study", ["--config", str(study), "--out", str(tmp_path / out), "--runs", str(tmp_path / f"runs-{out}"), *map(str, words)]
+        )
 
     return run
 
@@ -92,7 +94,7 @@ def test_a_study_from_its_file_to_its_report(
     assert "distilled" in (out / "report.html").read_text(encoding="utf-8")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
-    assert f"vidkd study {study} --out={out} --runs={tmp_path / 'runs-out'}" in page
+    assert f"vidkd study --config={study} --out={out} --runs={tmp_path / 'runs-out'}" in page
     assert all(title in page for title in ("Training losses, distilled, first seed", "Confusion matrix, distilled"))
 
     before = cells_in(out)

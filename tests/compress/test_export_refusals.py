@@ -124,7 +124,7 @@ def test_what_is_refused_in_the_last_step_costs_none_of_the_steps_before_it(
     monkeypatch.setattr(openvino_network, "compiled", uncompiled)
     recipe = tmp_path / "small.yaml"
     recipe.write_text("steps: [{prune: {ratio: 0.3}}, {export: {formats: [onnx, xml]}}]")
-    command = ["--config", str(recipe), "--student", str(tiny_teacher), "--train.threads", "1", "--runs", str(tmp_path)]
+    command = ["--config", str(recipe), "--model", str(tiny_teacher), "--train.threads", "1", "--runs", str(tmp_path)]
     assert run_verb("compress", command) == 2
     assert f"vidkd: cannot export {tmp_path}/small/2_export/model.xml: OpenVINO refuses the network\n" in capsys.readouterr().err
     assert (tmp_path / "small" / "1_prune" / "outcome.json").exists()

@@ -82,7 +82,7 @@ def read_chosen(study: Study, places: Places, chosen_from: Study | None = None) 
         return {"methods": {}, "claims": {}}
     path = (places.results if chosen_from is None else places.committed / tuned.name) / "summary.json"
     content: dict[str, Any] | None = read_summary(path).get("chosen") if path.exists() else None
-    mend = f"vidkd study {tuned.path} --phase tune"
+    mend = f"vidkd study --config {tuned.path} --phase tune"
     if content is None:
         raise ConfigError(f"{path} has no choice of settings: they are chosen from trials first", hint=mend)
     chosen_among = {name: [trial["settings"] for trial in choice["trials"]] for name, choice in content["methods"].items()}

@@ -1,7 +1,7 @@
 """Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
 
-  vidkd benchmark SUITE.yaml                  times vidkd itself and its peers: loader, training step, streams, ...
-  vidkd benchmark BENCHMARK.yaml              measures; writes summary.json and report.html
+  vidkd benchmark --config SUITE.yaml         times vidkd itself and its peers: loader, training step, streams, ...
+  vidkd benchmark --config BENCHMARK.yaml     measures; writes summary.json and report.html
   vidkd benchmark compare A.json B.json       lists what is worse in B than in A beyond the intervals; exit code 1 if anything is
 
 Exit code 1, too, if a fresh process of a model fails after others were measured: that model has no cold start, all else is kept.
@@ -10,66 +10,67 @@ Ctrl-C stops after the current round: complete rounds are written, and the exit 
 A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors.
 """
 
-import argparse
 import shlex
 import sys
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.roots import ROOT_HELP, roots_of
-from vidkd.cli.number_flags import add_number
-from vidkd.cli.outputs import add_overwrite_argument, check_folder, written_or_refused
+from vidkd.base.errors import ConfigError
+from vidkd.base.roots import roots_of
+from vidkd.cli.outputs import check_folder, written_or_refused
 from vidkd.cli.settings import list_settings
 
-TAKES_SETTINGS = True
-COMPARE = "compare"
+PARTS = ("compare",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("words", nargs="*", metavar="WHAT", help="a benchmark, as in configs/benchmark/; or compare and two summaries")
-    parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name of the benchmark>)")
-    parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    text = "of compare: share by which a figure may differ beyond the intervals (default: 0)"
-    add_number(parser, "--tolerance", least=0, metavar="X", help=text)
-    add_overwrite_argument(parser, "--out")
-    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of a benchmark, and stop")
-    parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5   (--settings lists them)"
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and where results go. Any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5.
+
+    Args:
+        config: a benchmark or a suite (YAML), or the name of a shipped one (vidkd config ls benchmark).
+        out: folder of the results (default: runs/<name of the benchmark>).
+        overwrite: replace the results in --out.
+        root: folders of videos and weights (default: $VIDKD_DATA).
+        device: auto, cpu, cuda or mps.
+        list_settings: list every setting of a benchmark, and stop.
+    """
+
+    config: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    root: tuple[str, ...] = ()
+    device: str = "auto"
+    list_settings: bool = False
+    settings: tuple[str, ...] = ()
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Measure, or compare."""
+def run(given: Settings) -> int:
+    """Measure."""
     from vidkd.base.settings import load_settings, read_yaml
     from vidkd.base.shipped import find_config
     from vidkd.bench.performance.suite import SuiteConfig
     from vidkd.bench.speed.config import BenchmarkConfig, read_benchmark
 
-    words = arguments.words
-    if arguments.list_settings:
+    if given.list_settings:
         return list_settings(BenchmarkConfig)
-    if not words:
-        raise ConfigError("no benchmark given", hint="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare A.json B.json")
-    if words[0] == COMPARE:
-        return _compare(arguments)
-    if len(words) > 1:
-        raise ConfigError(f"one benchmark at a time, not {len(words)}", found=", ".join(words))
-    path, command = find_config(words[0]), shlex.join(["vidkd", "benchmark", words[0], *arguments.settings])
+    if given.config is None:
+        raise ConfigError("no benchmark given", hint="--config BENCHMARK.yaml, as in configs/benchmark/")
+    path, command = find_config(given.config), shlex.join(["vidkd", "benchmark", "--config", given.config, *given.settings])
     suite = "parts" in read_yaml(path).content
-    config: Any = load_settings(SuiteConfig, path, overrides=arguments.settings) if suite else read_benchmark(path, arguments.settings)
-    folder = Path(arguments.out) if arguments.out else Path("runs") / config.name
+    config: Any = load_settings(SuiteConfig, path, overrides=given.settings) if suite else read_benchmark(path, given.settings)
+    folder = Path(given.out) if given.out else Path("runs") / config.name
     check_folder("--out", folder)
     results = folder / ("performance.json" if suite else "summary.json")
-    if results.exists() and not arguments.overwrite:
+    if results.exists() and not given.overwrite:
         raise ConfigError(f"results exist already: {results}", hint="another --out, or --overwrite to replace them")
     if suite:
         return _measure_suite(config, folder, command)
-    return _measure_models(config, folder, command, arguments, path.read_text(encoding="utf-8"))
+    return _measure_models(config, folder, command, given, path.read_text(encoding="utf-8"))
 
 
-def _measure_models(config: Any, folder: Path, command: str, arguments: argparse.Namespace, text: str) -> int:
+def _measure_models(config: Any, folder: Path, command: str, given: Settings, text: str) -> int:
     """Models in turn: summary.json and report.html."""
     from vidkd.base.extras import require
 
@@ -82,7 +83,7 @@ def _measure_models(config: Any, folder: Path, command: str, arguments: argparse
     from vidkd.report.text import table_text
 
     try:
-        results = run_benchmark(config, roots=roots_of(arguments.root), device=arguments.device)
+        results = run_benchmark(config, roots=roots_of(given.root), device=given.device)
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: no round was complete, so nothing is written\n")
         raise
@@ -115,22 +116,3 @@ def _measure_suite(config: Any, folder: Path, command: str) -> int:
             file.write(performance_page(results))
     sys.stdout.write(f"written: {folder / 'performance.json'}, {folder / 'performance.md'}\n")
     return 0
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    """Exit code 1 if something got worse, is missing, or moved in the wrong direction without an interval."""
-    from vidkd.base.files import near_files
-    from vidkd.bench.speed.compare import compare
-    from vidkd.bench.summary import read_summary
-
-    paths = [Path(name) for name in arguments.words[1:]]
-    if len(paths) != 2 or arguments.settings:
-        raise ConfigError("compare takes two summaries", hint="vidkd benchmark compare A.json B.json")
-    for path in paths:
-        if not path.is_file():
-            hint = "name the summary.json in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
-            raise DataError(f"not a file: {path}", **near_files(path, (".json",)), hint=hint)
-    changes = compare(*map(read_summary, paths), tolerance=arguments.tolerance or 0.0)
-    sys.stdout.write("".join(f"  {change}\n" for change in changes if change.verdict != "same"))
-    sys.stdout.write(", ".join(f"{count} {verdict}" for verdict, count in Counter(change.verdict for change in changes).items()) + "\n")
-    return int(any(change.is_regression for change in changes))

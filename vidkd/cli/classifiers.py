@@ -1,6 +1,5 @@
 """A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
 
-import argparse
 import contextlib
 import importlib.util
 import logging
@@ -8,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
@@ -33,16 +30,6 @@ class OpenedClassifier:
     targets: Mapping[str, tuple[str, ...]]
     data: "DataConfig"
     has_maps: bool
-
-
-def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of what runs an exported file."""
-    parser.add_argument("--runtime", choices=RUNTIMES, help="what runs an exported .onnx file (default: onnxruntime)")
-
-
-def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the number of threads, of torch or of what runs a file; 0 where it is left out, the choice of these."""
-    add_count(parser, "--threads", default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
 
 
 @contextlib.contextmanager

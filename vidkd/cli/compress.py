@@ -5,18 +5,18 @@ export; --settings lists what each takes. One that was interrupted resumes when 
 over those of the student's run follow as flags.
 
   vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
-  vidkd compress --config small.yaml --student runs/mine --name mine-small --train.device cuda
+  vidkd compress --config small.yaml --model runs/mine --name mine-small --train.device cuda
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.base.roots import ROOT_HELP, roots_of
-from vidkd.cli.number_flags import add_count
+from vidkd.base.records import Whole
+from vidkd.base.roots import roots_of
 from vidkd.cli.outputs import written_or_refused
 from vidkd.cli.settings import list_steps
 
@@ -25,40 +25,51 @@ if TYPE_CHECKING:
     from vidkd.compress.steps import Outcome
     from vidkd.compress.subject import Subject
 
-TAKES_SETTINGS = True
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The recipe, and what stands in place of its own words.
+
+    Args:
+        config: the recipe (YAML), or the name of a shipped one (vidkd config ls compress).
+        model: run or checkpoint to compress, in place of the recipe's student.
+        name: folder of the results below --runs (default: the recipe's, or its file's name).
+        runs: folder of all runs (default: the recipe's, or runs).
+        seed: of all that the steps draw; the default name then ends with it.
+        root: folders of videos and weights (default: $VIDKD_DATA).
+        list_settings: list every setting of every kind of step, and stop.
+    """
+
+    config: str | None = None
+    model: str | None = None
+    name: str | None = None
+    runs: str | None = None
+    seed: Whole | None = None
+    root: tuple[str, ...] = ()
+    list_settings: bool = False
+    settings: tuple[str, ...] = ()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("--config", metavar="F", help="the recipe (YAML), or the name of a shipped one (vidkd config ls compress)")
-    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of every kind of step, and stop")
-    parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
-    parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")
-    parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: the recipe's, or runs)")
-    add_count(parser, "--seed", least=0, metavar="N", help="of all that the steps draw; the default name then ends with it")
-    parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Do the steps, then write the summary and the page."""
     from vidkd.base.errors import ConfigError
     from vidkd.compress.recipe import SETTINGS, read_recipe
     from vidkd.compress.steps import run_recipe
     from vidkd.engine.loop import InterruptedRunError
 
-    if arguments.list_settings:
+    if given.list_settings:
         return list_steps(SETTINGS)
-    if arguments.config is None:
+    if given.config is None:
         raise ConfigError("no recipe is named", hint="--config configs/compress/motion_shapes.yaml, or one of your own")
     recipe = read_recipe(
-        arguments.config,
-        student=arguments.student,
-        name=arguments.name,
-        runs=arguments.runs,
-        seed=arguments.seed,
-        roots=roots_of(arguments.root),
+        given.config,
+        student=given.model,
+        name=given.name,
+        runs=given.runs,
+        seed=given.seed,
+        roots=roots_of(given.root),
     )
-    subject = _subject(recipe, arguments)
+    subject = _subject(recipe, given)
     outcomes: list[Outcome] = []
     try:
         for outcome in run_recipe(recipe, subject):
@@ -71,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"vidkd: interrupted; finished steps are kept in {recipe.folder}, and the same command resumes after them\n")
         return 130
-    return _report(recipe, outcomes, subject.main_metric, arguments)
+    return _report(recipe, outcomes, subject.main_metric, given, given.config)
 
 
-def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
+def _subject(recipe: "Recipe", given: Settings) -> "Subject":
     """The student as what it is: a classifier, or a detector. Raises ConfigError for a classifier and --root."""
     from vidkd.base.errors import CheckpointError, ConfigError
     from vidkd.bench.compression import box_draws, interval_of
@@ -90,18 +101,18 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
     try:
         detector = student.suffix.lower() == ".cfg" or bool(darknet_files(place)) or is_detector(read_checkpoint(place))
     except CheckpointError as error:
-        named_by = "--student" if arguments.student else f"`student:` in {arguments.config}; --student RUN replaces it"
+        named_by = "--model" if given.model else f"`student:` in {given.config}; --model RUN replaces it"
         raise error.with_lines(named_by=named_by) from error
     if detector:
         from vidkd.compress.detector import DetectorSubject
 
-        return DetectorSubject(recipe, arguments.settings, interval=interval_of, draws=box_draws)
+        return DetectorSubject(recipe, given.settings, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier import ClassifierSubject
 
-    if arguments.root:
+    if given.root:
         hint = "leave out --root, and name the student by its path and the data set by --data.root"
         raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, hint=hint)
-    return ClassifierSubject(recipe, arguments.settings, interval=interval_of)
+    return ClassifierSubject(recipe, given.settings, interval=interval_of)
 
 
 def _line(outcome: "Outcome", main: str) -> str:
@@ -120,7 +131,7 @@ def _line(outcome: "Outcome", main: str) -> str:
     return text
 
 
-def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, arguments: argparse.Namespace) -> int:
+def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, given: Settings, config: str) -> int:
     from vidkd.bench.compression import compression_summary
     from vidkd.bench.summary import write_summary
     from vidkd.report.compression import compression_report
@@ -130,22 +141,22 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     summary = compression_summary(recipe, outcomes, main)
     with written_or_refused("--runs", recipe.folder / "summary.json"):
         write_summary(recipe.folder / "summary.json", summary)
-    flags = {name: getattr(arguments, name) for name in ("student", "name", "runs", "seed") if getattr(arguments, name) is not None}
+    flags = {name: getattr(given, name) for name in ("model", "name", "runs", "seed") if getattr(given, name) is not None}
     command = [
         "vidkd",
         "compress",
         "--config",
-        arguments.config,
+        config,
         *(f"--{name}={value}" for name, value in flags.items()),
-        *(f"--root={folder}" for folder in arguments.root or ()),
-        *arguments.settings,
+        *(f"--root={folder}" for folder in given.root),
+        *given.settings,
     ]
     report = compression_report(
         summary,
         {outcome.name: outcome.content for outcome in outcomes},
         main=main,
         command=shlex.join(command),
-        config_text=Path(arguments.config).read_text(encoding="utf-8"),
+        config_text=Path(config).read_text(encoding="utf-8"),
     )
     with written_or_refused("--runs", recipe.folder / "report.html"):
         page = render_report(recipe.folder / "report.html", report)

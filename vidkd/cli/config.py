@@ -5,27 +5,38 @@ vidkd config cp NAME FILE   a copy; `base: FILE` in another file holds only what
 --config NAME of any verb reads one without copying it.
 """
 
-import argparse
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vidkd.base.errors import ConfigError
+from vidkd.cli.verb_parser import positional
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ls|cp")
-    listed = actions.add_parser("ls", help="list all names, or those with WORD in them")
-    listed.add_argument("word", nargs="?", default="", metavar="WORD")
-    copied = actions.add_parser("cp", help="copy one")
-    copied.add_argument("name", metavar="NAME", help="as `vidkd config ls` prints it")
-    copied.add_argument("file", type=Path, metavar="FILE", help="the copy; a file that exists is not replaced")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is listed or copied.
+
+    Args:
+        action: list names, or copy one.
+        name: of ls: only names with this word; of cp: a name as `vidkd config ls` prints it.
+        file: of cp: the copy; a file that exists is not replaced.
+    """
+
+    action: Literal["ls", "cp"] = positional("ls|cp")
+    name: str = positional("NAME", default="")
+    file: Path | None = positional("FILE", default=None)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """List, or copy."""
-    return _list(arguments.word) if arguments.action == "ls" else _copy(arguments.name, arguments.file)
+    if given.action == "ls":
+        return _list(given.name)
+    if given.file is None:
+        raise ConfigError("a name and a file are needed", hint="vidkd config cp NAME FILE")
+    return _copy(given.name, given.file)
 
 
 def _list(word: str) -> int:

@@ -3,54 +3,64 @@
 `--phase tune` judges every method's trials on validation groups or tuning streams and writes the choice into summary.json; `--phase test`
 runs the test cells with what was chosen. Given again, a command resumes. Writes summary.json, cells.parquet, tables and report.html of the
 finished cells, and reports those that failed in the end. `--check` recomputes all committed summaries.
+--data.root DIR: the data set, or of streams a folder of videos and weights (may be repeated; default: $VIDKD_DATA). Any other setting of
+a run may follow as a flag, for all methods   (vidkd train --settings lists them)
 
-  vidkd study configs/studies/motion_shapes.yaml --data.root DIR
+  vidkd study --config configs/studies/motion_shapes.yaml --data.root DIR
 """
 
-import argparse
 import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from vidkd.cli.number_flags import add_count
+from vidkd.base.records import Whole
 
 if TYPE_CHECKING:
     from vidkd.bench.clip_study import ClipStudy
     from vidkd.bench.study import CellsFailedError, Places, Study
     from vidkd.report.parts import Report
 
-TAKES_SETTINGS = True
 RUNS, CACHE = "runs", "runs/oracle"
 STUDIES, RESULTS = Path("configs/studies"), Path("results")
 PICTURED = 2
 """Example clips on examples.png; the report shows more."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("study", nargs="?", metavar="STUDY.yaml", help="a study, as in configs/studies/")
-    phases = ["tune", "test", "all", "report"]
-    parser.add_argument("--phase", choices=phases, default="all", help="part of the study (default: all; report only reads finished cells)")
-    shortlisted = "test only these methods and their teachers; all are tuned (default: the study's shortlist, or all)"
-    parser.add_argument("--methods", metavar="A,B", help=shortlisted)
-    parser.add_argument("--seeds", metavar="0,1", help="test only these seeds; the summary is of all that are finished")
-    parser.add_argument("--out", metavar="DIR", help="folder of cells and summary (default: results/<study>)")
-    parser.add_argument("--runs", metavar="DIR", default=RUNS, help=f"folder of checkpoints and of cells under way (default: {RUNS})")
-    parser.add_argument("--cache", default=CACHE, metavar="DIR", help=f"streams: folder of the oracle's boxes (default: {CACHE})")
-    parser.add_argument("--device", help="auto, cpu, cuda or mps (default: the run's; of streams cpu, where a cell repeats bit by bit)")
-    workers = "cells run at once, a process each; give each train.threads of its own (default: 1)"
-    add_count(parser, "--workers", least=0, default=1, metavar="N", help=workers)
-    parser.add_argument("--check", action="store_true", help="recompute every committed summary from its cells and compare")
-    parser.epilog = (
-        "--data.root DIR: the data set, or of streams a folder of videos and weights (may be repeated; default: $VIDKD_DATA).\n"
-        "any other setting of a run may follow as a flag, for all methods   (vidkd train --settings lists them)"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which study, what of it, and where results go.
+
+    Args:
+        config: a study (YAML), as in configs/studies/.
+        phase: part of the study; report only reads finished cells.
+        methods: A,B: test only these methods and their teachers; all are tuned (default: the study's shortlist, or all).
+        seeds: 0,1: test only these seeds; the summary is of all that are finished.
+        out: folder of cells and summary (default: results/<study>).
+        runs: folder of checkpoints and of cells under way.
+        cache: of streams: folder of the oracle's boxes.
+        device: auto, cpu, cuda or mps (default: the run's; of streams cpu, where a cell repeats bit by bit).
+        workers: cells run at once, a process each; give each train.threads of its own.
+        check: recompute every committed summary from its cells and compare.
+    """
+
+    config: str | None = None
+    phase: Literal["tune", "test", "all", "report"] = "all"
+    methods: str | None = None
+    seeds: str | None = None
+    out: str | None = None
+    runs: str = RUNS
+    cache: str = CACHE
+    device: str | None = None
+    workers: Whole = 1
+    check: bool = False
+    settings: tuple[str, ...] = ()
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Run the phases asked for, then write the summary and the report; or check what is committed."""
     from vidkd.base.errors import ConfigError, VidkdError
     from vidkd.bench.clip_spec import check_settings
@@ -60,12 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.bench.tuning import tune
     from vidkd.engine.loop import InterruptedRunError
 
-    if arguments.check:
+    if given.check:
         return _check()
-    if arguments.study is None:
-        raise ConfigError("no study is given", hint="vidkd study configs/studies/NAME.yaml, or --check")
-    study, places = _opened(arguments)
-    methods, seeds = (None if names is None else names.replace(" ", "").split(",") for names in (arguments.methods, arguments.seeds))
+    if given.config is None:
+        raise ConfigError("no study is given", hint="--config configs/studies/NAME.yaml, or --check")
+    study, places = _opened(given, given.config)
+    methods, seeds = (None if names is None else names.replace(" ", "").split(",") for names in (given.methods, given.seeds))
     for kind, names, known in (("method", methods, list(study.methods)), ("seed", seeds, list(map(str, study.spec.seeds)))):
         for name in names or ():
             check_known(name, known, kind, str(study.path))
@@ -73,18 +83,18 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if isinstance(study, ClipStudy):
             check_settings(study)
-        if arguments.phase in ("tune", "all") and study.tuned:
-            tune(study, places, arguments.workers)
-        if arguments.phase == "tune":
+        if given.phase in ("tune", "all") and study.tuned:
+            tune(study, places, given.workers)
+        if given.phase == "tune":
             return 0
         content = chosen_of(study, places)
-        if arguments.phase != "report":
-            failed = _test(study, methods, None if seeds is None else list(map(int, seeds)), places, content, arguments.workers)
+        if given.phase != "report":
+            failed = _test(study, methods, None if seeds is None else list(map(int, seeds)), places, content, given.workers)
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
     try:
-        _report(study, places, content, arguments)
+        _report(study, places, content, given)
     except VidkdError as error:
         if failed is not None:
             raise failed.with_lines(no_report=error.what) from error
@@ -106,7 +116,7 @@ def _check() -> int:
     return 1 if wrong else 0
 
 
-def _opened(arguments: argparse.Namespace) -> "tuple[Study, Places]":
+def _opened(given: Settings, path: str) -> "tuple[Study, Places]":
     """The study, and where it reads and writes. Of a study of streams --data.root names the folders of its files."""
     from vidkd.base.roots import roots_of
     from vidkd.base.settings import read_flags
@@ -114,21 +124,21 @@ def _opened(arguments: argparse.Namespace) -> "tuple[Study, Places]":
     from vidkd.bench.streams.study import StreamStudy
     from vidkd.bench.study import Places
 
-    words, roots = list(arguments.settings), list[str]()
-    study = read_study(arguments.study)
+    words, roots = list(given.settings), list[str]()
+    study = read_study(path)
     if isinstance(study, StreamStudy):
         flags = read_flags(words)
         roots = [value for flag, value in flags if flag == "--data.root" and value]
         words = [flag for flag, _ in flags if flag != "--data.root"]
-    elif arguments.device is not None:
-        words.append(f"--train.device={arguments.device}")
-    study = read_study(arguments.study, words)
+    elif given.device is not None:
+        words.append(f"--train.device={given.device}")
+    study = read_study(path, words)
     places = Places(
-        results=Path(arguments.out) if arguments.out else RESULTS / study.name,
-        runs=Path(arguments.runs),
+        results=Path(given.out) if given.out else RESULTS / study.name,
+        runs=Path(given.runs),
         roots=roots_of(roots),
-        cache=Path(arguments.cache),
-        device=arguments.device or "cpu",
+        cache=Path(given.cache),
+        device=given.device or "cpu",
         committed=RESULTS,
     )
     return study, places
@@ -152,7 +162,7 @@ def _test(
     return None
 
 
-def _report(study: "Study", places: "Places", content: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+def _report(study: "Study", places: "Places", content: Mapping[str, Any], given: Settings) -> None:
     """Write the summary and the pages of the finished cells, and their tables as text."""
     from vidkd.base.errors import DataError
     from vidkd.bench.clip_study import ClipStudy
@@ -164,7 +174,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
     cells = places.store(study.name).cells("test")
     if not cells:
-        raise DataError(f"no finished cell in {places.results}", hint=f"vidkd study {study.path}")
+        raise DataError(f"no finished cell in {places.results}", hint=f"vidkd study --config {study.path}")
     summary = study.summarise(cells, content["claims"])
     if study.tuned:
         summary["chosen"] = content
@@ -172,7 +182,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     write_summary(written[0], summary)
     report = study_report(
         summary,
-        command=_command(arguments),
+        command=_command(given),
         config_text=study.path.read_text(encoding="utf-8"),
         title=study.spec.title or "",
         text=" ".join(study.spec.text.split()),
@@ -193,11 +203,11 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     sys.stdout.write(f"written: {', '.join(str(path) for path in written)}\n")
 
 
-def _command(arguments: argparse.Namespace) -> str:
+def _command(given: Settings) -> str:
     """The command that makes this study again."""
     usual = {"methods": None, "seeds": None, "out": None, "device": None, "runs": RUNS, "cache": CACHE}
-    flags = [f"--{name}={value}" for name, default in usual.items() if (value := getattr(arguments, name)) != default]
-    return shlex.join(["vidkd", "study", arguments.study, *flags, *arguments.settings])
+    flags = [f"--{name}={value}" for name, default in usual.items() if (value := getattr(given, name)) != default]
+    return shlex.join(["vidkd", "study", f"--config={given.config}", *flags, *given.settings])
 
 
 def _with_example(

@@ -13,8 +13,8 @@ from vidkd.base.errors import ConfigError, VideoError
 from vidkd.base.files import read_json
 from vidkd.base.settings import as_dict
 from vidkd.bench.streams.policies_study import write_policies_study
+from vidkd.cli import study as study_verb
 from vidkd.cli.learning import oracle_files
-from vidkd.cli.main import open_verb, parsed
 from vidkd.cli.tkd import Settings
 from vidkd.detection.online import Student
 from vidkd.detection.online.config import LearningConfig
@@ -96,9 +96,8 @@ def compare_policies(item: str, job: "Job") -> None:
         seed=given.seed,
         selector=Path(given.policy) if names_selector(given.policy) else None,
     )
-    words = [str(path), "--out", str(folder), "--runs", str(folder / "runs"), "--cache", str(folder / "oracle")]
-    parser, module, words = open_verb("study", words)
-    module.run(parsed(parser, words))
+    runs, cache = str(folder / "runs"), str(folder / "oracle")
+    study_verb.run(study_verb.Settings(config=str(path), out=str(folder), runs=runs, cache=cache))
 
 
 def policies_of(folder: Path) -> dict[str, Any] | None:

@@ -17,9 +17,9 @@ LISTED = "list_settings"
 """The field of the flag --settings."""
 
 
-def positional(metavar: str) -> Any:
+def positional(metavar: str, default: Any = dataclasses.MISSING) -> Any:
     """A field that is given without a flag: one value, or of a tuple all words that belong to no flag."""
-    return dataclasses.field(metadata={POSITIONAL: metavar})
+    return dataclasses.field(default=default, metadata={POSITIONAL: metavar})
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -58,11 +58,12 @@ class VerbParser(argparse.ArgumentParser):
             given |= {} if entry.default is True else {"const": True}
         else:
             choices = [str(value) for part in options(hint) if get_origin(part) is Literal for value in get_args(part)]
-            given["metavar"] = f"{{{','.join(choices)}}}" if choices else entry.metadata.get(POSITIONAL, entry.name.split("_")[-1].upper())
+            metavar = f"{{{','.join(choices)}}}" if choices else entry.name.split("_")[-1].upper()
+            given["metavar"] = entry.metadata.get(POSITIONAL, metavar)
         if POSITIONAL in entry.metadata:
             self.add_argument(entry.name, nargs="*" if is_list(hint) else "?", **given)
         else:
-            self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"nargs": "+"} if is_list(hint) else {}))
+            self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"nargs": "+", "action": "extend"} if is_list(hint) else {}))
 
     def read(self, argv: Sequence[str]) -> Any:
         """The verb's settings: its file, and flags over it. Raises ConfigError as `load_settings`."""

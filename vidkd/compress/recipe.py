@@ -116,7 +116,7 @@ def read_recipe(
     given = {key: value for key, value in (("student", student), ("name", name), ("runs", runs)) if value}
     written = load_settings(RecipeFile, path, settings=given)
     if not written.student:
-        raise ConfigError("no student to compress", where=str(path), hint="student: RUN in the file, or --student RUN")
+        raise ConfigError("no student to compress", where=str(path), hint="student: RUN in the file, or --model RUN")
     content = {entry.name: getattr(written, entry.name) for entry in dataclasses.fields(RecipeFile)}
     content["steps"] = parse_steps(written.steps, str(path))
     content["name"] = name or (written.name or path.stem) + ("" if seed is None else f"-seed{seed}")

@@ -168,10 +168,10 @@ def test_the_command_makes_the_variant_and_refuses_knobs_of_the_others(tmp_path,
     base = ["make_data", "--variant", "street", "--out", str(tmp_path / "set"), "--workers", "1"]
     few = [f"--{name}=0" for name in ("videos-plain", "videos-wide", "streams-train", "streams-val")]
     more = ["--videos-val", "1", "--video-scenes", "1", "--stream-s", "2", "--shortest-visit-s", "0.2", "--streams-test", "1"]
-    assert main([*base, *few, *more, "--size", "48", "--kinds", "disc", "cross"]) == 0
+    assert main([*base, *few, *more, "--size", "48", "--kinds", "disc,cross"]) == 0
     assert "street_shapes: 2 videos and 1 streams of 2 classes" in capsys.readouterr().out
     assert json.loads((tmp_path / "set/config.json").read_text())["config"]["kinds"] == ["disc", "cross"]
     assert main([*base, "--shift", "3"]) == 2
-    assert "--shift is a knob of the variant 'cued'" in capsys.readouterr().err
+    assert "--shift is a setting of the variant 'cued'" in capsys.readouterr().err
     assert main(["make_data", "--out", str(tmp_path / "other"), "--wideness", "0.5"]) == 2
     assert "--variant street" in capsys.readouterr().err
