@@ -22,7 +22,7 @@ from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study
 from vidkd.bench.study import CellKey
 from vidkd.cli.kinds import KINDS
-from vidkd.cli.main import VERBS, open_verb, parsed
+from vidkd.cli.main import VERBS, open_verb
 from vidkd.cli.make_data import _configs
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
@@ -66,7 +66,7 @@ def parsers() -> Iterator[VerbParser]:
 def check_verb(verb: str, words: Sequence[str]) -> None:
     """The verb's own parser takes the words; settings behind them are known, and configurations named are there."""
     parser, _, words = open_verb(verb, words)
-    arguments = parsed(parser, words)
+    arguments = parser.read(words)
     if verb == "train":
         load_config(find_config(arguments.config), overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "study":
@@ -131,17 +131,13 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
         chosen = summary["chosen"]["methods"]["fixed"]["folds"]["all"]["settings"]
         own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
         assert len(own) == {"fastest": 9, "tiny": 3}[student]
-        settings = parsed(*_opened(own[0])).settings
+        parser, _, left = open_verb(own[0][0], own[0][1:])
+        settings = parser.read(left).settings
         learning = load_learning_config(LearningConfig, settings).update
         assert learning == load_settings(LearningConfig, settings=merge({}, chosen)).update, "it learns as it does in the studies"
     for verb, *words in given:
         check_verb(verb, words)
         assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--seed")])
-
-
-def _opened(words: Sequence[str]) -> tuple[VerbParser, list[str]]:
-    parser, _, left = open_verb(words[0], words[1:])
-    return parser, left
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from started import run_to_end, started
 
 from vidkd import __version__
 from vidkd.base.cores import WAITING
+from vidkd.base.errors import ConfigError
 from vidkd.cli.main import VERBS, main, run_verb
-from vidkd.cli.verb_parser import VerbParser
+from vidkd.cli.verb_parser import VerbParser, positional
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,18 +163,39 @@ def test_threads_sleep_before_any_library_is_loaded() -> None:
     assert (done.returncode, done.stdout.split()) == (0, ["False", "None", "PASSIVE"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A verb.
+
+    Args:
+        inputs: videos.
+        seed: drawn from.
+    """
+
+    inputs: tuple[str, ...] = positional("VIDEO")
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+
+
 @pytest.mark.parametrize(
     ("words", "videos", "settings"),
     [
-        (["--data.root", "/data", "a.mp4"], ["a.mp4"], ["--data.root", "/data"]),
-        (["--update.lr", "-1", "a.mp4", "b.mp4", "--seed", "3"], ["a.mp4", "b.mp4"], ["--update.lr", "-1"]),
-        (["a.mp4", "--update.lr=1e-4", "--seed", "3"], ["a.mp4"], ["--update.lr=1e-4"]),
-        (["--seed", "3", "--update.bounded", "--", "--odd.mp4"], ["--odd.mp4"], ["--update.bounded"]),
+        (["--data.root", "/data", "a.mp4"], ("a.mp4",), ("--data.root", "/data")),
+        (["--update.lr", "-1", "a.mp4", "b.mp4", "--seed", "3"], ("a.mp4", "b.mp4"), ("--update.lr", "-1")),
+        (["a.mp4", "--update.lr=1e-4", "--seed", "3"], ("a.mp4",), ("--update.lr=1e-4",)),
+        (["--seed", "3", "--update.bounded", "--", "--odd.mp4"], ("--odd.mp4",), ("--update.bounded",)),
     ],
 )
-def test_the_value_of_a_setting_is_no_argument_of_the_verb(words: list[str], videos: list[str], settings: list[str]) -> None:
-    parser = VerbParser(takes_settings=True)
-    parser.add_argument("inputs", nargs="*")
-    parser.add_argument("--seed")
-    found, left = parser.parse_known_args(words)
-    assert (found.inputs, left) == (videos, settings)
+def test_the_value_of_a_setting_is_no_argument_of_the_verb(words: list[str], videos: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    found = VerbParser(Kind, prog="vidkd verb").read(words)
+    assert (found.inputs, found.settings) == (videos, settings)
+
+
+def test_the_file_of_a_verb_holds_its_settings_and_those_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text("inputs: [a.mp4]\nseed: 4\nupdate: {lr: 0.1, interpolate: []}\n")
+    found = VerbParser(Kind, prog="vidkd verb").read(["--config", str(tmp_path / "v.yaml"), "--update.lr", "2"])
+    assert (found.inputs, found.seed) == (("a.mp4",), 4)
+    assert found.settings == ("--update.lr=0.1", "--update.interpolate=[]", "--update.lr", "2")
+    with pytest.raises(ConfigError) as error:
+        VerbParser(Kind, prog="vidkd verb").read(["a.mp4", "--seed", "x"])
+    assert str(error.value).splitlines()[0] == "'--seed' has a wrong value"

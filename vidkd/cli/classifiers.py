@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = ("onnxruntime", "openvino")
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedClassifier:

@@ -79,6 +79,10 @@ class Settings:
 
 def run(given: Settings) -> int:
     """Evaluate and write what was found."""
+    if given.list_settings and not given.model:
+        from vidkd.engine.config import RunConfig
+
+        return list_settings(RunConfig, "supervised")
     if given.out is not None:
         check_folder("--out", Path(given.out))
     detector = _as_detector(given)

@@ -1,12 +1,10 @@
 """The `vidkd` command: one verb a file, found by its name."""
 
-import argparse
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 from vidkd.base.cores import sleep_while_waiting
 from vidkd.base.errors import MissingExtraError, UnknownFlagError, VidkdError, nearest
@@ -59,7 +57,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
     logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, warnings alone
     try:
-        return int(module.run(parsed(parser, words)))
+        return int(module.run(parser.read(words)))
     except UnknownFlagError as error:  # where settings are read, the flags of the verb are not known
         sys.stderr.write(f"vidkd: {error.among(parser.flags())}\n")
         return 2
@@ -91,31 +89,7 @@ def open_verb(verb: str, argv: Sequence[str] = ()) -> tuple[VerbParser, ModuleTy
     if words and words[0] in getattr(module, "PARTS", ()):
         part = words.pop(0)
         module, verb = importlib.import_module(f"vidkd.cli.{verb}_{part}"), f"{verb} {part}"
-    kind, takes_settings = getattr(module, "Settings", None), getattr(module, "TAKES_SETTINGS", False)
-    parser = VerbParser(prog=f"vidkd {verb}", description=module.__doc__, kind=kind, takes_settings=takes_settings)
-    if kind is None:
-        module.add_arguments(parser)
-    return parser, module, words
-
-
-def parsed(parser: VerbParser, argv: Sequence[str]) -> Any:
-    """What a verb is run with; one with TAKES_SETTINGS gets what it does not know as `settings`."""
-    if parser.kind is not None:
-        return parser.read(argv)
-    if not parser.takes_settings:
-        return parser.parse_args(argv)
-    arguments: argparse.Namespace
-    arguments, settings = parser.parse_known_args(argv)
-    arguments.settings = settings
-    stray = [word for number, word in enumerate(settings) if not word.startswith("--") and not _is_value(settings, number)]
-    if stray:
-        parser.error(f"unexpected argument: {stray[0]}")
-    return arguments
-
-
-def _is_value(words: Sequence[str], number: int) -> bool:
-    """Whether a word is the value of the flag before it."""
-    return number > 0 and words[number - 1].startswith("--") and "=" not in words[number - 1]
+    return VerbParser(module.Settings, prog=f"vidkd {verb}", description=module.__doc__), module, words
 
 
 def _usage() -> str:

@@ -1,6 +1,5 @@
 """What a verb writes: files are looked at before any work and never replaced without being asked; lines may lose their reader."""
 
-import argparse
 import contextlib
 import itertools
 import logging
@@ -13,11 +12,6 @@ from pathlib import Path
 from vidkd.base.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-
-def add_overwrite_argument(parser: argparse.ArgumentParser, *flags: str) -> None:
-    """Add the leave to replace what these flags name."""
-    parser.add_argument("--overwrite", action="store_true", help=f"replace what {' and '.join(flags)} name if it is there")
 
 
 def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: bool) -> None:

@@ -1,6 +1,5 @@
 """Arguments that the verbs with a configuration share."""
 
-import argparse
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,6 @@ if TYPE_CHECKING:
 
 
 REPAIR = "repair"
-SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
-
-
-def add_settings_help(parser: argparse.ArgumentParser) -> None:
-    """Add --settings and the hint that settings are flags."""
-    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of the configuration, and stop")
-    parser.epilog = SETTINGS_HINT
 
 
 def list_settings(kind: "type[Any]", task: str | None = None) -> int:
