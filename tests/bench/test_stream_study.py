@@ -192,6 +192,7 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     study, places, _, _ = done
     words = [
         "study",
+        "--config",
         str(study.path),
         "--data.root",
         str(root),
@@ -245,6 +246,7 @@ def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tm
     assert list(places.store(study.name).cells("test")) == ["student-s0-both"]
     words = [
         "study",
+        "--config",
         str(study.path),
         "--data.root",
         str(root),
