@@ -8,11 +8,11 @@ import pytest
 from moving_textures import clip, read_window, texture, write_panning
 
 from vidkd.base.errors import DataError, VideoError
-from vidkd.data import whole_clip
+from vidkd.data import cache
+from vidkd.data.cache import read_whole
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.footage import FootageConfig
 from vidkd.data.transforms import TransformConfig, resize_frames
-from vidkd.data.whole_clip import read_whole
 from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
 
@@ -90,7 +90,7 @@ def test_errors_name_the_file(video: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [1, 2, 9, 30])
 @pytest.mark.parametrize("chunk", [1, 5, 24, 64])
 def test_a_whole_clip_does_not_depend_on_the_chunks(video: Path, chunk: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_clip, "CHUNK_FRAMES", chunk)
+    monkeypatch.setattr(cache, "CHUNK_FRAMES", chunk)
     whole = read_whole(video, clip("a.mp4"), config(window=WindowConfig(frames=2, stride=1, flow_step=step)))
     with open_video(video) as reader:
         decoded = reader.frames_at_indices(range(24))

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.data.cache import CHUNK_FRAMES
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.footage import footage_of, open_clip, shrink
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, evaluation_geometry
-from vidkd.data.whole_clip import CHUNK_FRAMES
 from vidkd.data.windows import Window, choose_window, frames_inside
 from vidkd.inference.torch_classifier import classify, view_of
 from vidkd.models import VideoClassifier
