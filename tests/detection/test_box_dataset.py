@@ -78,20 +78,6 @@ def test_a_sample_depends_on_seed_epoch_index_and_draw_alone(manifest: BoxManife
         assert not same(data[(2, 5)], other)
 
 
-def test_mosaics_come_at_their_share(manifest: BoxManifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Any] = []
-    whole = BoxDataset._image
-    monkeypatch.setattr(BoxDataset, "_image", lambda self, frame: read.append(frame.key) or whole(self, frame))
-    for share, counts in ((0.0, {1}), (1.0, {4}), (0.5, {1, 4})):
-        data, seen = BoxDataset(manifest, BoxTransformConfig(width=48, height=48, mosaic=share), training=True), set()
-        for epoch in range(8):
-            read.clear()
-            assert data[(epoch, 2)]["index"] == 2
-            assert read[0] == manifest.frames[2].key
-            seen.add(len(read))
-        assert seen == counts
-
-
 def test_bad_files_are_counted_in_training_and_raise_in_evaluation(manifest: BoxManifest, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     whole = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8))[1].tobytes()
@@ -118,15 +104,6 @@ def test_sizes_that_differ_from_the_annotation(manifest: BoxManifest) -> None:
     turned = manifest_of(frame_of([], path="single.png", index=None, width=80, height=100), root=manifest.root)
     with pytest.raises(DataError, match=r"a frame of 100 x 80 pixels, annotated as 80 x 100(.|\n)*single.png"):
         BoxDataset(turned, SMALL, training=False)[0]
-
-
-def test_frames_that_are_not_there(manifest: BoxManifest) -> None:
-    with pytest.raises(DataError, match=r"no frame 3 in: .*walk(.|\n)*0 to 2"):
-        read_frame(manifest, frame_of([], path="walk", index=3))
-    with pytest.raises(DataError, match="cannot read image"):
-        read_frame(manifest, frame_of([], path="gone.png", index=None))
-    with pytest.raises(VideoError, match="no frame 3"):
-        read_frame(manifest, frame_of([], path="run.mp4", index=3))
 
 
 def test_the_cache_is_bounded_and_changes_nothing(manifest: BoxManifest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,10 +183,3 @@ def test_a_video_too_long_to_keep_is_read_frame_by_frame(videos: BoxManifest, op
     for index in (0, 2, 4, 0):
         data[index]
     assert opened == ["a.mp4"] * 3  # each frame is kept by itself
-
-
-def test_a_frame_beyond_the_end_costs_the_others_nothing(videos: BoxManifest, tmp_path: Path) -> None:
-    frames = [*videos.frames, frame_of([[10, 10, 40, 40]], path="a.mp4", index=99)]
-    data = BoxDataset(manifest_of(*frames, root=tmp_path), BoxTransformConfig(mosaic=0.0), training=True, cache_bytes=2**24)
-    found = [data[(0, index)] for index in range(len(data))]
-    assert ["bad" in sample for sample in found] == [False] * 10 + [True]

@@ -115,14 +115,6 @@ def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_frames(BoxDataConfig(layout="coco"))
 
 
-def test_a_video_with_its_boxes_in_a_text_file_beside_it(tmp_path: Path) -> None:
-    write_video(tmp_path / "walk.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, fps=25)
-    (tmp_path / "boxes.txt").write_text("2,1,2,3,10,20,1\n")
-    run = read_frames(BoxDataConfig(root=str(tmp_path), layout="mot", annotations=("boxes.txt",)))
-    frame = run.subset_for_others("test").frames[0]
-    assert (frame.path, frame.frame_index, frame.boxes.tolist()) == ("walk.mp4", 1, [[2, 3, 12, 23]])
-
-
 GREYS = np.arange(0, 240, 12, dtype=np.uint8)
 
 

@@ -21,11 +21,9 @@ from vidkd.detection.policies import (
     LstmSelector,
     Observation,
     RandomCalls,
-    load_selector,
     open_policy,
-    save_selector,
 )
-from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
+from vidkd.detection.policies.lstm import SelectorStep, observation_row
 from vidkd.models.selector import SIGNALS, KeyFrameLSTM, SelectorConfig, selector_input
 from vidkd.runtime.detections import Detections
 
@@ -146,15 +144,6 @@ def test_stride_calls_the_first_frame_and_then_a_stride_after_the_last_call():
     assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (4, 5)] == [False, True]
 
 
-def test_a_stride_is_scaled_to_its_budget():
-    for (calls, window), bounds in {(2, 100): (20, 160), (1, 2): (1, 6.4)}.items():
-        policy = started(AdaptiveStride(), (calls, window))
-        assert policy.stride == pytest.approx(bounds[0])
-        for _ in range(9):
-            policy.update(Feedback(frame_index=0, disagreement=0.0, loss=0.0))
-        assert policy.stride == pytest.approx(bounds[1])
-
-
 def test_hindsight_leaves_room_for_the_calls_of_the_block_before():
     assert calls_of(Hindsight([0.1, 0.9, 0.2, 0.8, 0.0, 0.7, 0.1, 0.1]), CallBudget(3, 8), 12) == [1, 3, 5]
     # late in the first block, so no call of the second may stand before the same place of it
@@ -221,16 +210,6 @@ def test_a_step_in_numpy_is_that_of_the_network(layers, sees):
 def test_lstm_of_another_student():
     with pytest.raises(ConfigError, match="trained for 3 features of a student, this one has 2"):
         LstmSelector(selector(features=3)).wants(seen())
-
-
-def test_a_selector_comes_back_from_its_file(tmp_path):
-    model = selector()
-    save_selector(tmp_path / "selector.pt", model, {"loss": "disagreement_huber"})
-    again = load_selector(tmp_path / "selector.pt")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(again.state_dict()[name], tensor)
-    assert read_about(tmp_path / "selector.pt") == {"loss": "disagreement_huber"}
-    assert isinstance(open_policy(str(tmp_path / "selector.pt")), LstmSelector)
 
 
 def test_policies_by_name(tmp_path):

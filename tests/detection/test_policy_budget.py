@@ -105,11 +105,6 @@ def test_a_call_that_could_not_be_made_is_made_up_for_when_the_oracle_is_free():
     assert np.flatnonzero(called).tolist() == [8, 9, 11]
 
 
-def test_a_yes_of_numpy_is_a_yes():
-    wishes = [np.bool_(t in (4, 7)) for t in range(10)]
-    assert np.flatnonzero(calls(Wishes(wishes), CallBudget(3, 10), 10, exhaust=False)).tolist() == [4, 7]
-
-
 def test_a_share_of_the_frames():
     assert (CallBudget.of_share(0.05).calls, CallBudget.of_share(0.05).window) == (10, 200)
     assert (CallBudget.of_share(0.07, window=100).calls, CallBudget.of_share(0.07, window=100).rate) == (7, 0.07)
@@ -139,24 +134,6 @@ def test_the_threshold_passes_the_highest_share_of_scores_that_come_at_random():
     passed = np.array(passed)
     assert passed.mean() == pytest.approx(0.1, abs=0.005)
     assert scores[passed].mean() > 0.91, "one in ten, and each the highest of its ten would be 10 / 11"
-
-
-def test_scores_that_fall_are_called_at_an_even_pace_and_not_saved_up_for_the_end_of_a_block():
-    rng = np.random.default_rng(0)
-    falling = np.linspace(5, 0, 600) + rng.random(600)  # none of now is among the highest of all before
-    called = np.flatnonzero(calls(Wishes(falling.tolist()), CallBudget(10, 200), 600))
-    assert len(called) == 30
-    assert np.diff(called).max() <= 40, "at most one call behind"
-    assert np.diff(called).min() >= 10
-
-
-def test_a_burst_of_high_scores_is_called_ahead_of_the_pace():
-    scores = np.random.default_rng(0).random(400)
-    scores[250:290] += 10
-    called = np.flatnonzero(calls(Wishes(scores.tolist()), CallBudget(10, 200), 400))
-    inside = ((called >= 250) & (called < 290)).sum()
-    assert inside >= 3, "an even pace has two"
-    assert called[called >= 250][0] <= 260, "as soon as it has rested"
 
 
 def test_equal_scores_call_for_nothing_after_the_first():

@@ -164,12 +164,6 @@ def test_chunks_hold_each_frame_once():
     assert len(starts) > 5
 
 
-def test_a_disagreement_that_never_varies_has_no_rank():
-    flat = dataclasses.replace(record(0), disagreement=np.full(60, 0.5, np.float32))
-    result = train_selector([record(1)], [flat], dataclasses.replace(SMALL, epochs=1))
-    assert math.isnan(result.rank_correlation)
-
-
 def test_records_that_do_not_serve():
     with pytest.raises(DataError, match="records to train on and others"):
         train_selector([record(0)], [])

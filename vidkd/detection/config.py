@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.ranges import check_ranges
 from vidkd.base.records import for_training
 from vidkd.base.settings import load_settings
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
@@ -62,9 +63,8 @@ class BoxDataConfig:
                 f"data.annotations names files of boxes, which layout '{self.layout}' has in places of its own",
                 hint=f"leave it out, or data.layout: one of {', '.join(WITH_ANNOTATIONS)}",
             )
-        for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_files", 0)):
-            if getattr(self, key) < least:
-                raise ConfigError(f"data.{key} must be at least {least}, not {getattr(self, key)}")
+        check_ranges(self, "data", every="at least 1", batch_size="at least 1", workers="0 or more")
+        check_ranges(self, "data", cache_mb="0 or more", max_bad_files="0 or more", validation_fraction="in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,7 @@ class JudgeConfig:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if not (0 <= self.score <= 1 and 0 <= self.nms_iou <= 1 and self.batch_size >= 1):
-            raise ConfigError(f"judge.score and judge.nms_iou must be in [0, 1], judge.batch_size at least 1, found {self}")
+        check_ranges(self, "judge", score="in [0, 1]", nms_iou="in [0, 1]", batch_size="at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import ConfigError
+from vidkd.base.ranges import check_ranges
 from vidkd.base.records import for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
@@ -49,20 +50,10 @@ class BoxTransformConfig:
     mosaic: float = for_training(0.5)
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("width", self.width >= 1, "at least 1"),
-            ("height", self.height >= 1, "at least 1"),
-            ("fill", 0 <= self.fill <= 255, "in 0 to 255"),
-            ("min_scale", 0 < self.min_scale <= self.max_scale, "above 0 and not above max_scale"),
-            ("stretch", self.stretch >= 1, "at least 1"),
-            ("min_kept", 0 < self.min_kept <= 1, "in (0, 1]"),
-            ("colour", 0 <= self.colour < 1, "in [0, 1)"),
-            ("hue", 0 <= self.hue <= 0.5, "in [0, 0.5]"),
-            ("mosaic", 0 <= self.mosaic <= 1, "in [0, 1]"),
-        )
-        for key, right, kind in ranges:
-            if not right:
-                raise DataError(f"data.transform.{key} must be {kind}, not {getattr(self, key)}")
+        check_ranges(self, "data.transform", width="at least 1", height="at least 1", stretch="at least 1", min_scale="above 0")
+        check_ranges(self, "data.transform", min_kept="in [0, 1]", colour="in [0, 1)", hue="in [0, 1)", mosaic="in [0, 1]")
+        if self.min_scale > self.max_scale or not 0 <= self.fill <= 255 or self.hue > 0.5:
+            raise ConfigError("data.transform: min_scale must not be above max_scale, hue be at most 0.5, and fill be 0 to 255")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
