@@ -32,7 +32,7 @@ def attention_kl(
     student, teacher: log-probabilities (B, T, H, W), noise-free. over="frame": each frame sums to one over H*W; over="clip": each clip
     sums to one over T*H*W, and the divisor is log(THW). Returns a scalar >= 0; no gradient reaches the teacher.
     "student||teacher" is KL(student || teacher). A position of log-probability -inf counts as log-probability -104.
-    Raises ValueError if the shapes differ or the support is a single position.
+    Raises ValueError if the shapes differ.
     Source: Liu et al. 2019 (arXiv 1904.03249), form of the term reconstructed.
     """
     require_same_shape(student, teacher, ndim=4, hint="; see resize_attention")
@@ -48,7 +48,6 @@ def attention_uniform_kl(student: Tensor, *, direction: Direction = "student||te
     student, over: as in `attention_kl`. With "student||teacher" the value is 1 - entropy / log(HW), in [0, 1], and 1 for a one-hot map.
     Raises ValueError as `attention_kl` does. Source: Liu et al. 2019 (arXiv 1904.03249), form of the term reconstructed.
     """
-    _require_map(student)
     frames = 1 if over == "frame" else student.shape[1]
     uniform = widen(student).new_full((), -math.log(frames * student.shape[2] * student.shape[3]))
     return attention_kl(student, uniform.expand(student.shape), direction=direction, over=over)
@@ -59,9 +58,8 @@ def resize_attention(logp: Tensor, size: tuple[int, int, int], *, over: Support 
 
     logp: log-probabilities (B, T, H, W). size: the new (T, H, W); a finer grid repeats the old cells. over: the support that sums to one
     afterwards, as in `attention_kl`. Returns (B, *size) in float32 (float64 if logp is), differentiable; probabilities below float32's
-    smallest positive number come back as that number. Raises ValueError unless logp has four dimensions.
+    smallest positive number come back as that number.
     """
-    _require_map(logp)
     if tuple(logp.shape[1:]) == tuple(size):
         return widen(logp)
     mass = F.adaptive_avg_pool3d(widen(logp).exp().unsqueeze(1), size).squeeze(1)
@@ -70,14 +68,7 @@ def resize_attention(logp: Tensor, size: tuple[int, int, int], *, over: Support 
     return (mass / total.clamp_min(tiny)).clamp_min(tiny).log()
 
 
-def _require_map(logp: Tensor) -> None:
-    if logp.ndim != 4:
-        raise ValueError(f"an attention map is (B, T, H, W): {tuple(logp.shape)}")
-
-
 def _flat_support(logp: Tensor, over: Support) -> Tensor:
     """Log-probabilities with the positions that sum to one in the last dimension, -inf replaced."""
     flat = widen(logp).flatten(2 if over == "frame" else 1)
-    if flat.shape[-1] < 2:
-        raise ValueError(f"attention over a single position means nothing: {tuple(logp.shape)}")
     return flat.nan_to_num(nan=math.nan, posinf=math.inf, neginf=LOG_ZERO)

@@ -10,25 +10,18 @@ def widen(x: Tensor) -> Tensor:
 
 
 def require_same_shape(student: Tensor, teacher: Tensor, *, ndim: int | None = None, hint: str = "") -> None:
-    """Raises ValueError unless both shapes are equal, not empty and, where `ndim` is given, of that many dimensions."""
-    shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
-    if student.shape != teacher.shape:
-        raise ValueError(f"student and teacher differ in shape: {shapes}{hint}")
-    if ndim is not None and student.ndim != ndim:
-        raise ValueError(f"expected {ndim} dimensions: {shapes}")
-    if student.numel() == 0:
-        raise ValueError(f"empty batch: {shapes}")
+    """Raises ValueError unless both shapes are equal and, where `ndim` is given, of that many dimensions: others might broadcast."""
+    if student.shape != teacher.shape or ndim not in (None, student.ndim):
+        wanted = "" if ndim is None else f", of {ndim} dimensions"
+        raise ValueError(f"expected equal shapes{wanted}: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}{hint}")
 
 
 def clip_mean(loss_B: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of per-clip losses (B,): sum(weight * loss) / sum(weight), plain mean without weights.
 
     weight: (B,), not negative; no gradient flows into it. A clip of weight 0 drops out; 0 if all drop out.
-    Raises ValueError if weight is not (B,).
     """
     if weight is None:
         return loss_B.mean()
-    if weight.shape != loss_B.shape:
-        raise ValueError(f"weight must be one number per clip {tuple(loss_B.shape)}: {tuple(weight.shape)}")
     weight = weight.detach().to(loss_B.dtype)
     return (weight * loss_B).sum() / weight.sum().clamp_min(torch.finfo(loss_B.dtype).tiny)

@@ -58,8 +58,6 @@ def _frames(predicted: Tensor, disagreement: Tensor, mask: Tensor | None) -> tup
     """Both in at least float32, zeros where the mask is False, and the mask."""
     require_same_shape(predicted, disagreement, ndim=2)
     mask = torch.ones_like(predicted, dtype=torch.bool) if mask is None else mask.bool()
-    if mask.shape != predicted.shape:
-        raise ValueError(f"mask must be one a frame {tuple(predicted.shape)}: {tuple(mask.shape)}")
     return widen(predicted).masked_fill(~mask, 0), widen(disagreement.detach()).masked_fill(~mask, 0), mask
 
 

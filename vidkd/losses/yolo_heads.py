@@ -32,15 +32,13 @@ class HeadSpec:
 def split_head(raw: Tensor, spec: HeadSpec) -> Tensor:
     """(B, A * (5 + C), h, w) -> (B, A, h, w, 5 + C) in at least float32. Raises ValueError if the channels are not those of `spec`."""
     anchors, entries = len(spec.anchors), 5 + spec.classes
-    if raw.ndim != 4 or raw.shape[1] != anchors * entries or raw.numel() == 0:
+    if raw.shape[1] != anchors * entries:
         raise ValueError(f"a head of {anchors} anchors and {spec.classes} classes is (B, {anchors * entries}, h, w): {tuple(raw.shape)}")
     return widen(raw).reshape(len(raw), anchors, entries, *raw.shape[2:]).permute(0, 1, 3, 4, 2)
 
 
 def split_heads(heads: Sequence[Tensor], specs: Sequence[HeadSpec]) -> list[Tensor]:
     """`split_head` of each; raises ValueError also where there are not as many heads as specs."""
-    if len(heads) != len(specs):
-        raise ValueError(f"{len(heads)} raw heads where the network has {len(specs)}")
     return [split_head(raw, spec) for raw, spec in zip(heads, specs, strict=True)]
 
 
