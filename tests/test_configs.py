@@ -50,6 +50,7 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "weizmann": layout_trees.weizmann,
     "ut_interaction": layout_trees.ut_interaction,
     "folder": layout_trees.folder,
+    "folder_pretrained": layout_trees.folder,
     "epic100": layout_trees.epic100,
 }
 NAMED = {path: f"{path.parent.name}/{path.stem}" for path in CONFIGS}
