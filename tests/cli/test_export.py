@@ -233,29 +233,6 @@ def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_no_numbers_are_told_with_their_checkpoint(
-    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = read_checkpoint(teacher)
-    content["student"]["state"]["fc.weight"][0, 0] = float("nan")
-    (content.get("ema") or {}).clear()
-    torch.save(content, tmp_path / "spoilt.pt")
-    assert verb("export", "--model", tmp_path / "spoilt.pt", "--out", tmp_path / "net.onnx") == 2
-    said = capsys.readouterr().err
-    assert "vidkd: weights of the network are no finite numbers\n" in said
-    assert f"  where   : {tmp_path}/spoilt.pt\n  weights : fc.weight\n  fix     : an earlier checkpoint" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["spoilt.pt"]
-
-
-def test_a_file_that_is_not_whole_is_told_without_torch(exported: Path, video: Path, tmp_path: Path) -> None:
-    path = tmp_path / "half.onnx"
-    path.write_bytes(exported.read_bytes()[: exported.stat().st_size // 2])
-    done = without_torch("predict", video, "--model", path)
-    assert done.returncode == 2
-    assert "not a model that ONNX Runtime can run" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_no_run_to_check_on_is_said(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = read_checkpoint(teacher)
     content["run"]["data"]["root"] = str(tmp_path / "gone")
@@ -293,21 +270,3 @@ def test_what_is_there_is_replaced_only_when_asked(teacher: Path, tmp_path: Path
             (tmp_path / there).unlink()
     assert verb("export", "--model", teacher, "--out", tmp_path / "net.onnx", "--overwrite") == 0
     assert "mine" not in (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"student": 3},
-        {"student.view": "depth"},
-        {"student.state": {"fc.weight": 1}},
-    ],
-)
-def test_a_damaged_checkpoint_is_told(damage: dict[str, Any], teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = read_checkpoint(teacher)
-    ((key, value),) = damage.items()
-    part, _, name = key.rpartition(".")
-    (content[part] if part else content)[name] = value
-    torch.save(content, tmp_path / "damaged.pt")
-    assert verb("export", "--model", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
-    assert "damaged.pt" in capsys.readouterr().err

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from started import run_to_end
 from street_runs import street_config, write_streets
 from test_export import BLOCKED, verb
@@ -16,7 +15,7 @@ from vidkd.detection.config import load_detector_config
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import read_frames
 from vidkd.detection.saved import load_detector
-from vidkd.models.saved import checkpoint_in, read_checkpoint
+from vidkd.models.saved import checkpoint_in
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +87,3 @@ def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path:
     assert verb("export", "--model", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
     assert "not a format of export of this network" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("name", "value"), [("cfg", 3), ("classes", 2), ("state", {"layers": 1})])
-def test_a_damaged_checkpoint_of_a_detector_is_told(
-    name: str, value: object, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = read_checkpoint(student)
-    content["student"][name] = value
-    torch.save(content, tmp_path / "damaged.pt")
-    assert verb("export", "--model", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
-    assert "damaged.pt" in capsys.readouterr().err

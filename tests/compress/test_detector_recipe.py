@@ -147,12 +147,6 @@ def beside_judged(student: Path, streets: Path, runs: Path, show: Shown, *, grou
     return recipe_of(student / "student.cfg", runs, [WRITTEN[3]], settings=settings, footage=(str(video),), **files), video
 
 
-def test_footage_of_a_group_that_is_judged_is_refused(student: Path, streets: Path, tmp_path: Path, show: Shown) -> None:
-    recipe, _ = beside_judged(student, streets, tmp_path, show, group="one scene")
-    with pytest.raises(DataError, match="or of a group that is"):
-        do(recipe)
-
-
 HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}
 
 
@@ -179,24 +173,6 @@ def apart(net: Darknet, whole: Darknet, frames: Pictures) -> float:
     with torch.no_grad():
         pairs = zip(net.eval()(images), whole.eval()(images), strict=True)
         return sum(float((one - other).abs().mean()) for one, other in pairs)
-
-
-def test_what_is_left_is_fitted_to_the_whole_on_footage(student: Path, streets: Path, tmp_path: Path) -> None:
-    footage = (str(next(streets.rglob("plain_01.mp4"))),)
-    recipe = recipe_of(student, tmp_path, [{"prune": {"ratio": 0.2}}, {"refit": {"frames": 6}}], footage=footage)
-    _, pruned, fitted = do(recipe)
-    assert fitted.content["parameters"] == pruned.content["parameters"]
-    assert fitted.content["notes"]["footage"].startswith("6 frames")
-    whole = load_detector(student).net
-    images, _ = DarknetDetector(whole, ("a", "b")).prepare(np.stack(frames_of_videos(footage, 6)))
-    with torch.no_grad():
-        wanted = [head.clone() for head in whole(images)]
-        far, near = (
-            sum(float((one - head).square().sum()) for one, head in zip(darknet_in(outcome.made.model).eval()(images), wanted, strict=True))
-            for outcome in (pruned, fitted)
-        )
-    assert near < 0.5 * far
-    assert [step.settings.seed for step in recipe.seeded(1).steps] == [1, 1]  # type: ignore[union-attr]
 
 
 def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:

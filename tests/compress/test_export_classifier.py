@@ -107,19 +107,6 @@ def test_a_flow_network_and_its_pt2(tmp_path: Path) -> None:
     assert b"site-packages" not in (tmp_path / "flow.pt2").read_bytes()
 
 
-def test_openvino_says_the_same_from_two_files(saved: SavedClassifier, exported: Exported, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    found = export(source_of(saved), tmp_path / "net.xml")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.xml"]
-    assert found.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert open_exported_classifier(found.path).metadata.to_json() == exported.source.metadata.to_json()
-    assert str(tmp_path) not in found.path.read_text(encoding="utf-8")
-    clips = generated_clips(found.source.metadata).values
-    one, two = (open_exported_classifier(path, device="cpu")(clips) for path in (exported.path, found.path))
-    np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
-    np.testing.assert_allclose(one.attention, two.attention, atol=1e-5)
-
-
 def test_the_check_by_hand() -> None:
     """A network whose logits are 0 against a file that says the mean: off by it, the most probable class the same where both are even."""
     clips = Samples(values=np.full((2, 3, 4, 32, 32), 2, np.uint8), source="by hand")

@@ -19,7 +19,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import check_integers
-from vidkd.compress.integer_layers import counted, run_in_integers, weighted_layers
+from vidkd.compress.integer_layers import run_in_integers, weighted_layers
 from vidkd.compress.quantise import HELD, Integers, activation_bytes, quantise, signal_to_noise_db, warn_if_saturating
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 
@@ -80,21 +80,6 @@ def feeds(count: int = 3, seed: int = 0, shape: Sequence[int] = CLIP) -> list[di
 def run(graph: bytes, given: Sequence[dict[str, NDArray[Any]]]) -> list[NDArray[Any]]:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
     return [session.run(None, feed)[0] for feed in given]
-
-
-@pytest.mark.parametrize(
-    ("kinds", "said"),
-    [
-        ([], "0 layers in eight-bit integers"),
-        (["Gemm"], "1 layer in eight-bit integers: 1 linear layer"),
-        (
-            ["Conv", "MatMul", "Gemm", "ConvTranspose"],
-            "4 layers in eight-bit integers: 1 convolution and 2 linear layers and 1 transposed convolution",
-        ),
-    ],
-)
-def test_layers_are_counted_in_words(kinds: list[str], said: str) -> None:
-    assert counted(kinds) == said
 
 
 def test_values_are_rounded_by_at_most_half_a_step() -> None:

@@ -1,7 +1,6 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -81,11 +80,3 @@ def test_a_budget_that_holds_everything_changes_nothing_and_none_that_is_too_sma
     assert taken(layers, within_budget(layers, least))[0] == least
     with pytest.raises(ConfigError, match=f"at least {least}"):
         within_budget(layers, least - 1)
-
-
-def test_partial_choices_are_thinned_to_the_best_of_each_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks_module, "STATES", 10)
-    costs, losses = np.arange(100), np.linspace(1, 0, 100)
-    assert ranks_module._unbeaten(costs, losses, 99).tolist() == list(range(9, 100, 10))
-    beaten = np.array([0, 1, 2, 3]), np.array([0.5, 0.6, 0.4, 0.4])
-    assert ranks_module._unbeaten(*beaten, 2).tolist() == [0, 2]

@@ -1,6 +1,5 @@
 """Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
 
-import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from vidkd.base import cores
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
@@ -21,7 +19,7 @@ from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
-from vidkd.models.saved import checkpoint_in, load_classifier, read_checkpoint, save_classifier
+from vidkd.models.saved import checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.opening import open_exported_classifier
 
 WRITTEN: list[dict[str, Any]] = [
@@ -147,18 +145,6 @@ def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: 
     assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written, settings={"train.threads": 2})))
 
 
-def test_a_repair_has_the_threads_of_the_student_s_run_or_the_cores(
-    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = read_checkpoint(tiny_teacher)
-    content["run"]["train"]["threads"] = 5
-    torch.save(content, tmp_path / "student.pt")
-    for available, taken in ((4, 4), (8, 5)):
-        monkeypatch.setattr(cores, "available_cores", lambda available=available: available)
-        subject = ClassifierSubject(recipe_of(tmp_path / "student.pt", tmp_path, [{"repair": {"train.steps": 1}}]))
-        assert subject.config.train.threads == taken
-
-
 def test_a_step_is_known_by_the_content_of_its_own_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, teacher)
@@ -171,25 +157,6 @@ def test_a_step_is_known_by_the_content_of_its_own_teacher(tiny_teacher: Path, t
     save_classifier(checkpoint_in(teacher), saved)
     with pytest.raises(ConfigError, match="2_repair holds a step of another recipe, student, teacher"):
         do(recipe_of(tiny_teacher, tmp_path, written))
-
-
-def test_a_step_that_was_begun_belongs_to_its_recipe_too(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after the training of a repair and before it was judged, then asked for another length."""
-    written = [{"repair": {"train.steps": 3}}]
-    recipe = recipe_of(tiny_teacher, tmp_path, written)
-    with monkeypatch.context() as patch:
-        patch.setattr(ClassifierSubject, "figures", _stopped)
-        with pytest.raises(KeyboardInterrupt):
-            list(itertools.islice(run_recipe(recipe, ClassifierSubject(recipe)), 1))
-    outcomes = run_recipe(recipe, ClassifierSubject(recipe))
-    next(outcomes)
-    with monkeypatch.context() as patch:
-        patch.setattr(ClassifierSubject, "figures", _stopped)
-        with pytest.raises(KeyboardInterrupt):
-            next(outcomes)
-    with pytest.raises(ConfigError, match="1_repair holds a step of another recipe"):
-        do(recipe_of(tiny_teacher, tmp_path, [{"repair": {"train.steps": 1}}]))
-    assert do(recipe)[1].content["notes"]["steps"] == 3
 
 
 def test_a_repair_that_was_stopped_in_its_middle_ends_the_same(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

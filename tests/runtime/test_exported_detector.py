@@ -139,12 +139,3 @@ def test_files_and_metadata_that_do_not_fit_are_refused_at_opening(network, over
 def test_a_model_that_gives_no_numbers_is_refused():
     with pytest.raises(CheckpointError, match="gives values that are not numbers"):
         ExportedDetector(FixedNetwork(result=np.full((3, 6), np.nan)), picture_metadata())
-
-
-def test_an_output_without_the_batch_is_refused():
-    class Flat(PictureNetwork):
-        def run(self, batch, outputs):
-            return [np.zeros((8, 6))]
-
-    with pytest.raises(ConfigError, match=r"output 'found' of shape \(8, 6\) does not begin with the batch of 1"):
-        ExportedDetector(Flat(), picture_metadata())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidkd.runtime.heads import HEADS, Candidates
-from vidkd.runtime.metadata import STYLE_KEYS, Head, InputFormat, ModelMetadata
+from vidkd.runtime.metadata import Head, InputFormat, ModelMetadata
 
 CLASSES = ("cat", "dog", "cow")
 SIZE = (32, 16)  # width, height: a mixed-up axis shows
@@ -29,10 +29,6 @@ def check(found: Candidates, expected: list[tuple[float, ...]]) -> None:
     assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (np.float32, np.float32, np.int64)
 
 
-def test_every_style_of_the_schema_has_a_decoder():
-    assert set(HEADS) == set(STYLE_KEYS)
-
-
 def slow_yolox(rows, least):
     expected, place = [], 0
     for stride in (8, 16):
@@ -54,14 +50,6 @@ def test_yolox_is_a_slow_loop(least):
     found = HEADS["yolox"]([rows], metadata("yolox", strides=(8, 16)), least)
     check(found, slow_yolox(rows.tolist(), least))
     assert (least > 1) == (len(found.scores) == 0)
-
-
-def test_yolox_cells_worked_by_hand():
-    rows = np.zeros((10, 8), np.float32)
-    rows[5] = [0.5, 0.25, math.log(2), 0, 0.8, 0.1, 0.5, 0.2]  # second row, second column of stride 8
-    rows[9] = [0, 0, 0, math.log(0.5), 1, 0, 0, 0.9]  # second column of stride 16
-    found = HEADS["yolox"]([rows], metadata("yolox", strides=(8, 16)), 0.3)
-    check(found, [(12, 10, 16, 8, 0.4, 1), (16, 0, 16, 8, 0.9, 2)])
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("pixels", (1, 1, 1, 1)), ("unit", (32, 16, 32, 16))])
@@ -104,13 +92,6 @@ def test_darknet_is_a_slow_loop(layout, scale_xy):
     assert 3 < len(expected) < 20
     given = outputs if layout == "NCHW" else [np.moveaxis(output, 0, -1) for output in outputs]
     check(HEADS["darknet"](given, metadata("darknet", layout=layout, anchors=ANCHORS, scale_xy=scale_xy), 0.2), expected)
-
-
-def test_a_darknet_cell_worked_by_hand():
-    output = np.full((16, 2, 4), -100, np.float32)
-    output[8:16, 1, 2] = [0, 0, math.log(2), 0, 100, -100, 100, 0]  # second anchor, in the middle of a cell of 8 x 8 pixels
-    other = np.full((16, 1, 2), -100, np.float32)
-    check(HEADS["darknet"]([output, other], metadata("darknet", anchors=ANCHORS), 0.5), [(20, 12, 46, 27, 1, 1)])
 
 
 def test_decoded_boxes_pass_through():

@@ -58,13 +58,6 @@ def test_metadata_archives_that_cannot_be_read_are_refused(tmp_path):
     assert open_network(path).embedded is None
 
 
-def test_results_are_copies_that_the_next_run_leaves_alone(tmp_path):
-    network = open_network(picture_tflite(tmp_path / "net.tflite", quantised=False))
-    (first,) = network.run(np.ones((1, 4, 4, 3), np.float32), ["found"])
-    network.run(np.zeros((1, 4, 4, 3), np.float32), ["found"])
-    assert (first == 1).all()
-
-
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
 def test_files_that_are_no_models_are_refused(tmp_path, suffix):
     path = tmp_path / f"net{suffix}"
@@ -107,12 +100,6 @@ def test_sizes_that_the_file_computes_are_allowed(tmp_path, runtime):
     onnx.save(model, tmp_path / "net.onnx")
     network = open_network(tmp_path / "net.onnx", runtime=runtime)
     assert (network.run(np.ones((1, 3, 2), np.float32), ["found"])[0] == 3).all()
-
-
-def test_threads_sleep_while_they_wait() -> None:
-    options = onnx_network.session_options("detect", threads=2)
-    assert options.intra_op_num_threads == 2
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_a_run_that_fails_is_named(tmp_path):

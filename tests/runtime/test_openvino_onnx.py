@@ -71,20 +71,6 @@ def test_what_onnx_runtime_says(integers: bool, tmp_path: Path) -> None:
     assert set(kinds_of_convolutions(path)) == ({"u8"} if integers else {"f32"})
 
 
-@pytest.mark.parametrize("batch", ["batch", 1, 2])
-def test_probabilities_and_map_by_hand(batch: int | str, tmp_path: Path) -> None:
-    path = clip_onnx(tmp_path / "net.ONNX", clip_metadata(), batch=batch)
-    classifier = open_exported_classifier(path, threads=1, runtime="openvino")
-    seen = np.zeros((3, 3, FRAMES, SIZE, SIZE), np.uint8)
-    seen[0, 1] = 255
-    seen[1, :, :, :8, :8] = 3
-    found = classifier(seen)
-    e5, e3 = np.exp(5), np.exp(3)
-    np.testing.assert_allclose(found.probabilities, [[1 / (e5 + 2), e5 / (e5 + 2), 1 / (e5 + 2)], [1 / 3] * 3, [1 / 3] * 3], rtol=1e-5)
-    assert found.attention is not None
-    np.testing.assert_allclose(found.attention[1], np.tile(np.array([[e3, 1], [1, 1]]) / (e3 + 3), (FRAMES, 1, 1)), rtol=1e-5)
-
-
 def test_threads_and_precision_are_those_that_are_asked_for(tmp_path: Path) -> None:
     network = open_network(clip_onnx(tmp_path / "net.onnx"), threads=1, runtime="openvino")
     compiled = network._compiled  # type: ignore[attr-defined]
@@ -126,13 +112,6 @@ def refused(path: Path, kind: type[VidkdError] = CheckpointError) -> str:
         open_exported_classifier(path, runtime="openvino")
     assert str(path) in str(caught.value)
     return str(caught.value)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_file(share: float, tmp_path: Path) -> None:
-    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    refused(path)
 
 
 def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -102,53 +102,14 @@ def _seen(net: Darknet, conv: nn.Conv2d, image: Tensor, *, outputs: bool) -> Ten
     return found[0]
 
 
-class _Sums:
-    """Normal equations of the groups of a convolution, around the means: G groups, K inputs and M outputs of one of them."""
-
-    def __init__(self, groups: int, inputs: int, outputs: int, device: torch.device) -> None:
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(groups, *shape, dtype=torch.float64, device=device)
-
-        self.rows = 0
-        self.x, self.y = zeros(inputs), zeros(outputs)
-        self.xx, self.xy, self.yy = zeros(inputs, inputs), zeros(inputs, outputs), zeros(outputs)
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Count N places: inputs (G, K, N) and outputs (G, M, N)."""
-        self.rows += x.shape[2]
-        self.x += x.sum(2)
-        self.y += y.sum(2)
-        self.xx += torch.bmm(x, x.mT)
-        self.xy += torch.bmm(x, y.mT)
-        self.yy += y.square().sum(2)
-
-    def centre(self) -> None:
-        """Take the means out, once all rows are there."""
-        self.x, self.y = self.x / self.rows, self.y / self.rows
-        self.xx -= self.rows * self.x[:, :, None] * self.x[:, None]
-        self.xy -= self.rows * self.x[:, :, None] * self.y[:, None]
-        self.yy -= self.rows * self.y.square()
-
-    def solved(self, start: Tensor, ridge: float) -> Tensor:
-        """The weights (G, K, M) of least squared error and pull towards those at the start, ridge times the mean square of the inputs."""
-        eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
-        pull = ridge * self.xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + torch.finfo(start.dtype).tiny  # inputs may never vary
-        change: Tensor = torch.linalg.solve(self.xx + pull * eye, self.xy - torch.bmm(self.xx, start))
-        return start + change
-
-    def error(self, weight: Tensor) -> float:
-        """Squared error of the outputs around their means with these weights (G, K, M), relative to their variance."""
-        fitted = (weight * torch.bmm(self.xx, weight)).sum(1) - 2 * (weight * self.xy).sum(1) + self.yy
-        return float(fitted.sum() / self.yy.sum().clamp_min(torch.finfo(torch.float64).tiny))
-
-
 def _fit(
     pair: Pair, net: Darknet, whole: Darknet, images: Sequence[Tensor], config: RefitConfig, generator: torch.Generator
 ) -> tuple[float, float]:
+    """Fit one convolution of G groups, K inputs and M outputs each; relative squared error of its outputs before and after."""
     conv, groups = pair.block.conv, pair.block.conv.groups
     inputs, outputs = conv.weight[0].numel(), conv.out_channels // groups
     device = torch.device("cpu") if conv.weight.device.type == "mps" else conv.weight.device  # which has no float64
-    sums = _Sums(groups, inputs, outputs, device)
+    products = torch.zeros(groups, inputs + outputs + 1, inputs + outputs + 1, dtype=torch.float64, device=device)
     wanted = max(1, -(-ROWS * inputs // len(images)))
     for image in images:
         target = _seen(whole, pair.whole.conv, image, outputs=True)[:, pair.kept].flatten(2)
@@ -156,22 +117,27 @@ def _fit(
         columns = F.unfold(given, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]  # no "same"
         places = torch.randperm(columns.shape[2], generator=generator)[:wanted].to(columns.device)
         x, y = columns[0, :, places].view(groups, inputs, -1), target[0, :, places].reshape(groups, outputs, -1)
-        sums.add(x.to(device), y.to(device))
-    sums.centre()
-    start = conv.weight.detach().to(sums.xx).view(groups, outputs, inputs).mT
-    weight = sums.solved(start, config.ridge)
-    offset = (sums.y - (weight * sums.x[:, :, None]).sum(1)).flatten()
-    _put(pair.block, weight.mT.reshape(conv.weight.shape), offset)
-    return sums.error(start), sums.error(weight)
+        rows = torch.cat([x, y, torch.ones_like(x[:, :1])], 1).to(device)
+        products += torch.bmm(rows, rows.mT)
+    count, means = products[:, -1:, -1:], products[:, :-1, -1:] / products[:, -1:, -1:]
+    around = products[:, :-1, :-1] - count * torch.bmm(means, means.mT)  # sums of products around the means
+    xx, xy, yy = around[:, :inputs, :inputs], around[:, :inputs, inputs:], around.diagonal(dim1=1, dim2=2)[:, inputs:]
+    start = conv.weight.detach().to(products).view(groups, outputs, inputs).mT
+    tiny = torch.finfo(start.dtype).tiny  # inputs may never vary
+    # the weights (G, K, M) of least squared error and pull towards those at the start, ridge times the mean square of the inputs
+    pull = config.ridge * xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + tiny
+    eye = torch.eye(inputs, dtype=start.dtype, device=device)
+    weight = start + torch.linalg.solve(xx + pull * eye, xy - torch.bmm(xx, start))
 
+    def error(weight: Tensor) -> float:
+        fitted = (weight * torch.bmm(xx, weight)).sum(1) - 2 * (weight * xy).sum(1) + yy
+        return float(fitted.sum() / yy.sum().clamp_min(tiny))
 
-@torch.no_grad()
-def _put(block: ConvolutionBlock, weight: Tensor, offset: Tensor) -> None:
-    """The weights, and an offset of the outputs, which a normalisation takes as another mean."""
-    block.conv.weight.copy_(weight)
-    if block.norm is None:
-        assert block.conv.bias is not None
-        block.conv.bias.copy_(offset)
-    else:
-        assert block.norm.running_mean is not None
-        block.norm.running_mean -= offset.to(block.norm.running_mean)
+    offset = (means[:, inputs:, 0] - (weight * means[:, :inputs]).sum(1)).flatten()
+    with torch.no_grad():
+        conv.weight.copy_(weight.mT.reshape(conv.weight.shape))
+        if pair.block.norm is None:
+            conv.bias.copy_(offset)  # type: ignore[union-attr]  # without a norm it has one
+        else:  # which takes an offset as another mean
+            pair.block.norm.running_mean -= offset.to(pair.block.norm.running_mean)
+    return error(start), error(weight)
