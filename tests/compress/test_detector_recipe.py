@@ -133,20 +133,6 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
 
 
-def beside_judged(student: Path, streets: Path, runs: Path, show: Shown, *, group: str | None = None) -> tuple[Recipe, Path]:
-    """A recipe that finds ranges on a training video, and that video; another is judged. group: of both, by default each its own."""
-    frames = read_frames(DetectorSubject(recipe_of(student, runs, WRITTEN)).config.data)
-    judged, footage = sorted({frame.path for frame in frames.train.frames})[:2]
-    sides = {judged: "test", footage: "train"}
-    shown = [frame for frame in frames.train.frames if frame.path in sides]
-    shown = [dataclasses.replace(frame, subset=sides[frame.path], group=group or frame.path) for frame in shown]
-    show(dataclasses.replace(frames.train, frames=tuple(shown)))
-    settings = {"data": {"root": str(streets), "layout": "motion_shapes"}}
-    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
-    video = streets / footage
-    return recipe_of(student / "student.cfg", runs, [WRITTEN[3]], settings=settings, footage=(str(video),), **files), video
-
-
 HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}
 
 
