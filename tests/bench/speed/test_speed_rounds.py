@@ -104,6 +104,8 @@ def test_a_ratio_pairs_rounds() -> None:
     slow, fast = [[2.0], [40.0], [6.0], [2.0], [2.0]], [[1.0, 1.0], [20.0, 20.0], [3.0, 3.0], [1.0, 1.0], [1.0, 1.0]]
     assert ratio(slow, fast).value == 2.0
     assert ratio(fast, fast).ci95 == (1.0, 1.0)
+    one, other = ([[seconds] for seconds in of] for of in ([1.0, 8.0, 2.0, 9.0, 3.0], [1.0, 2.0, 2.0, 3.0, 3.0]))
+    assert ratio(one, other).value == 1.0, "of 1, 4, 1, 3, 1; the medians of all are 3 and 2"
 
 
 def test_the_machine_is_recorded_and_compared_by_what_decides_speed() -> None:
