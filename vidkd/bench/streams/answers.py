@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from vidkd.runtime.mapping import map_classes
 from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)
+
+COLUMNS = ("boxes", "scores", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ def oracle_boxes(stretches: Sequence[Stretch], oracle: ModelFiles, cache: Path) 
 
 
 class KnownOracle:
-    """An `Oracle` that was asked before: it answers with the boxes of the frame at which the learner that it follows stands.
+    """An `Oracle` that was asked before: it answers with the boxes of the frame at which the learner that it follows is.
 
     known: as in `Answer`.
     """
@@ -67,16 +70,13 @@ class KnownOracle:
 
     def __init__(self, detections: Sequence[Detections], known: frozenset[int] | None = None) -> None:
         self.detections, self.known = detections, known
-        self._learner: SynchronousLearner | None = None
 
     def follow(self, learner: SynchronousLearner) -> None:
         """Answer as of this learner's position from now on."""
         self._learner = learner
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:  # noqa: ARG002 - it knows where it is
-        """As `Oracle`. Raises RuntimeError before `follow`."""
-        if self._learner is None:
-            raise RuntimeError("the oracle follows no learner yet")
+        """As `Oracle`."""
         return Answer(detections=self.detections[self._learner.position], known=self.known)
 
 
@@ -87,47 +87,29 @@ def _of_stretch(stretch: Stretch, oracle: ModelFiles, cache: Path) -> OracleBoxe
         "frames": [stretch.start, stretch.stop],
         "short_side": stretch.short_side,
     }
-    text = json.dumps(made_from, sort_keys=True)
-    path = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    path = cache / f"{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]}.npz"
     if path.exists():
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("made anew, for it is damaged: %s (%s)", path, error)
+            log.warning("computed again, for it is damaged: %s (%s)", path, error)
     log.info("the oracle looks at %d frames of %s", len(stretch), stretch.path)
-    boxes = _ask(stretch, oracle)
-    _write(path, boxes, text)
-    return boxes
-
-
-def _ask(stretch: Stretch, oracle: ModelFiles) -> OracleBoxes:
     detector = oracle.open()
     found, seconds = [], []
     for frame in stretch.frames():
         start = time.perf_counter()
         found += detector(frame.image[None])
         seconds.append(time.perf_counter() - start)
-    return OracleBoxes(detections=tuple(found), class_names=tuple(detector.class_names), frame_s=float(np.median(seconds)))
-
-
-def _write(path: Path, boxes: OracleBoxes, made_from: str) -> None:
-    found = boxes.detections
+    columns: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in found]) for name in COLUMNS}
+    names, frame_s = np.asarray(detector.class_names), np.asarray(np.median(seconds))
     with atomic_write(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            counts=np.asarray([len(one) for one in found], np.int64),
-            boxes=np.concatenate([one.boxes for one in found]),
-            scores=np.concatenate([one.scores for one in found]),
-            labels=np.concatenate([one.labels for one in found]),
-            class_names=np.asarray(boxes.class_names),
-            frame_s=np.asarray(boxes.frame_s),
-            made_from=np.asarray(made_from),
-        )
+        np.savez_compressed(file, counts=[len(one) for one in found], class_names=names, frame_s=frame_s, **columns)
+    return _read(path)
 
 
 def _read(path: Path) -> OracleBoxes:
     with np.load(path, allow_pickle=False) as kept:
         cuts = np.cumsum(kept["counts"])[:-1]
-        columns = (np.split(kept[name], cuts) for name in ("boxes", "scores", "labels"))
-        found = tuple(Detections(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in zip(*columns, strict=True))
+        rows = zip(*(np.split(kept[name], cuts) for name in COLUMNS), strict=True)
+        found = tuple(Detections(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
         return OracleBoxes(detections=found, class_names=tuple(map(str, kept["class_names"])), frame_s=float(kept["frame_s"]))

@@ -25,11 +25,9 @@ class Carrier(Protocol):
 
         They are cut at the edges of the frame. One whose centre has left it is not shown, until it comes back.
         """
-        ...
 
     def take(self, answer: Detections) -> None:
         """The oracle's boxes in that same frame are carried on from now on."""
-        ...
 
 
 class FlowCarrier:
