@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidkd.bench.speed.config import read_benchmark
-from vidkd.models import BACKBONES, build_backbone
+from vidkd.models import BACKBONES
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
@@ -40,34 +40,8 @@ def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
     assert (found["ucf101_4"], found["compressed_motion_shapes"]) == (5, 5)
 
 
-def test_configurations_measure_on_two_threads_too() -> None:
-    for name in ("motion_shapes", "compressed_motion_shapes", "ucf101_4", "peers_detectors"):
-        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml")
-        assert config.threads == [1, 2]
-        assert len(config.batches) > 1
-
-
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_measure_cold_starts(path: Path) -> None:
     """But those of DAVIS, whose detectors are those of PETS 2009 and are started there."""
     wanted = 0 if path.stem.startswith("davis_") else 5
     assert read_benchmark(path).cold_starts == wanted
-
-
-def test_a_student_stands_beside_a_small_network_of_others() -> None:
-    """Of a few times its parameters; the sizes that the configuration tells are those of the networks."""
-    path = REPOSITORY / "configs" / "benchmark" / "peers_classifiers.yaml"
-    backbones = [spec.backbone for spec in read_benchmark(path).models.values() if spec.backbone]
-    sizes = {name: sum(each.numel() for each in build_backbone(name).parameters()) / 1e6 for name in ("tiny3d", *backbones)}
-    student = sizes.pop("tiny3d")
-    assert round(student, 2) == 0.27
-    assert round(sizes["mobilenet_v3_small"], 2) == 0.93
-    assert round(sizes["x3d_xs"]) == 2
-    larger = [size for size in sizes.values() if size > 3]
-    assert (round(min(larger)), round(max(larger))) == (8, 33)
-    assert min(larger) / student > 29
-    assert max(larger) / student < 125
-
-
-def test_there_is_a_shipped_configuration() -> None:
-    assert CONFIGS
