@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from started import run_to_end, started
 
-from vidkd import __version__
 from vidkd.base.cores import WAITING
 from vidkd.base.errors import ConfigError
 from vidkd.cli.main import VERBS, main, run_verb
@@ -25,11 +24,6 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_an_error_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr().out.startswith("usage: vidkd VERB")
-
-
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"vidkd {__version__}\n"
 
 
 def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +119,6 @@ def test_a_module_that_is_missing_for_another_reason_is_no_word_to_the_user(monk
     monkeypatch.setattr("vidkd.cli.prepare_data_check.run", broken)
     with pytest.raises(ModuleNotFoundError):
         run_verb("prepare_data", ["check", "here"])
-
-
-def test_a_flag_that_is_a_typo_is_no_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_verb("train", ["--conf", "config.yaml"]) == 2
-    assert "unknown setting '--conf'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["config.yaml"], ["--train.steps", "3", "4"], ["--train.steps=3", "4"]])

@@ -14,8 +14,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.cli.main import run_verb
 from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
-from vidkd.inference.predict import check_recognises, predict_video, sliding_windows
-from vidkd.inference.torch_classifier import TorchClassifier
+from vidkd.inference.predict import check_recognises, sliding_windows
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.report import overlay
 from vidkd.video import open_video, write_video
@@ -117,24 +116,6 @@ def test_the_overlay_has_every_frame_and_draws_inside_the_square_alone(
     colour = np.ptp(inside, axis=-1) - np.ptp(original, axis=-1)
     assert colour.max() > 60
     assert np.median(inside) > np.median(after[below_label, outside]) - 40
-
-
-def test_probabilities_and_maps_are_distributions(video: Path, tiny_teacher: Path) -> None:
-    saved = load_classifier(tiny_teacher)
-    windows = list(predict_video(video, TorchClassifier(saved.model), load_config(settings=saved.run).data))
-    for window in windows:
-        assert window.probabilities.sum() == pytest.approx(1)
-        assert window.attention is not None
-        np.testing.assert_allclose(window.attention.sum((1, 2)), 1, atol=1e-5)
-        assert window.size == (36, 48)
-        assert (window.geometry.top, window.geometry.left, window.geometry.side) == (0, 6, 36)
-
-
-def test_a_video_shorter_than_the_window_is_one_window(frames_of: Frames, tmp_path: Path, tiny_teacher: Path) -> None:
-    write_video(tmp_path / "short.mp4", frames_of(0, 0, frames=5), fps=25)
-    assert predict(tmp_path / "short.mp4", "--model", tiny_teacher, "--out", tmp_path / "a.jsonl") == 0
-    windows, _ = rows(tmp_path / "a.jsonl")
-    assert [(window["start_s"], window["end_s"]) for window in windows] == [(0, 0.16)]
 
 
 def test_memory_does_not_grow_with_the_video(tiny_teacher: Path) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -142,13 +141,6 @@ def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: 
     assert "nobody reads" not in error
 
 
-def test_a_folder_of_images_has_the_rate_that_is_given(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number, image in enumerate(noise(20)):
-        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), image)
-    assert along(tmp_path, "--model", student, "--fps", 10, "--json") == 0
-    assert [row["time_s"] for row in rows(capsys.readouterr().out)] == [0, 0.5, 1, 1.5]
-
-
 def test_a_video_broken_in_the_middle(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What was said of the part before stays, and so does its overlay."""
     content = bytearray(video.read_bytes())
@@ -240,15 +232,6 @@ def test_other_protocols_are_named() -> None:
     assert "early recognition" in in_words(observation_window(early, "rgb"))
     everything = load_config(settings={"data": {"observe": {**OBSERVE, "observe_s": None}}}).data
     assert "sees 10 s (--window-s; no setting of its training)" in in_words(observation_window(everything, "rgb"))
-
-
-def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    strict = checkpoint(tmp_path / "strict.pt", window={"frames": 4, "stride": 30}, observe={**OBSERVE, "observe_s": None})
-    assert along(video, "--model", strict) == 2
-    captured = capsys.readouterr()
-    assert "no window fits into" in captured.err
-    assert "60 frames, up to 2.95 s" in captured.err
-    assert "needed : 91 (window.frames=4, window.stride=30)" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,6 @@ def test_the_manifest_lies_in_the_root_and_the_table_is_printed(root: Path, caps
     assert (manifest.root, len(manifest.clips), manifest.name) == (root, 6, "weizmann")
 
 
-def test_twice_gives_the_same_bytes(root: Path) -> None:
-    prepare("weizmann", "--data.root", root)
-    first = (root / "manifest.jsonl").read_bytes()
-    prepare("weizmann", "--data.root", root)
-    assert (root / "manifest.jsonl").read_bytes() == first
-
-
 def test_a_manifest_elsewhere_and_a_root_given_from_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     assert prepare("weizmann", "--data.root", root.name, "--out", "lists/w.jsonl", "--name", "actors") == 0
@@ -110,15 +103,6 @@ def test_a_place_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixtur
     (root / "file").touch()
     assert prepare("weizmann", "--data.root", root, "--out", root / "file" / "m.jsonl") == 2
     assert "cannot write: " in capsys.readouterr().err
-
-
-def test_csv_with_a_list_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in "abcd":
-        write_clip(tmp_path / "data" / f"{name}.avi")
-    (tmp_path / "mine.csv").write_text("path,label\n" + "".join(f"{name}.avi,x\n" for name in "abcd"))
-    monkeypatch.chdir(tmp_path)
-    assert prepare("csv", "--data.root", "data", "--list", "mine.csv", "--seed", 3) == 0
-    assert len(Manifest.read(tmp_path / "data" / "manifest.jsonl").select("1", "train")) == 3
 
 
 def broken_tree(root: Path) -> Path:

@@ -118,14 +118,6 @@ def test_an_output_folder_inside_the_data_is_no_input(root: Path, capsys: pytest
         assert "of 2 videos" in capsys.readouterr().out
 
 
-def test_processes_store_what_one_stores(root: Path, tmp_path: Path) -> None:
-    assert dis(root, "--out", tmp_path / "one") == 0
-    assert extract(root, "--method", "dis", "--flow-step", 2, "--workers", 2, "--out", tmp_path / "two") == 0
-    for name in ("a/right.mp4", "b/left.mp4"):
-        one, two = (read_stored_flow(tmp_path / folder, name, Window(np.arange(6), np.arange(6) + 2)) for folder in ("one", "two"))
-        assert np.array_equal(one, two)
-
-
 def test_other_settings_need_another_folder(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dis(root, "--out", tmp_path / "flow") == 0
     assert dis(root, "--out", tmp_path / "flow", "--bound", 32) == 2
@@ -136,15 +128,6 @@ def test_other_settings_need_another_folder(root: Path, tmp_path: Path, capsys: 
 def test_much_cut_flow_is_said(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dis(root, "--out", tmp_path / "flow", "--bound", 1) == 0
     assert "cut at the bound of 1 px in 2 videos" in capsys.readouterr().out
-
-
-def test_tvl1_with_a_short_side(root: Path, tmp_path: Path) -> None:
-    (root / "b" / "left.mp4").unlink()
-    assert extract(root, "--method", "tvl1", "--flow-step", 2, "--short-side", 24, "--workers", 1, "--out", tmp_path / "flow") == 0
-    side = read_side_file(tmp_path / "flow", "a/right.mp4")
-    assert (side.method, side.height, side.width) == ("tvl1", 24, 32)
-    pairs = Window(np.array([1]), np.array([3]))
-    assert np.median(read_stored_flow(tmp_path / "flow", "a/right.mp4", pairs)[..., 0]) == pytest.approx(2, abs=0.15)
 
 
 class Half(torch.nn.Module):
@@ -188,12 +171,6 @@ def test_what_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "empty").mkdir()
     assert dis(tmp_path / "empty", "--out", tmp_path / "flow") == 2
     assert "no videos at" in capsys.readouterr().err
-    assert not (tmp_path / "flow").exists()
-
-
-@pytest.mark.parametrize("wrong", [("--workers", "-1"), ("--flow-step", "0"), ("--bound", "0")])
-def test_numbers_that_make_no_sense_are_refused(root: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
-    assert extract(root, "--method", "dis", *wrong, "--out", tmp_path / "flow") == 2
     assert not (tmp_path / "flow").exists()
 
 

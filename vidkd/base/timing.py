@@ -1,65 +1,38 @@
 """How long a thing takes: repeated measurement of one call, and shares of a loop's time."""
 
 import contextlib
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Seconds one call takes. `what` says what is included; `labels` under which conditions (device, dtype, batch, ...)."""
+class Timing(NamedTuple):
+    """Seconds that one call takes, of n calls: the median and the 95th percentile."""
 
-    what: str
     median_s: float
     p95_s: float
-    min_s: float
     n: int
-    warmup: int
-    labels: Mapping[str, str | int | float] = field(default_factory=dict)
-
-    def as_row(self) -> dict[str, str | int | float]:
-        """A flat row for JSON or a table; times in milliseconds."""
-        times = {"median_ms": self.median_s * 1e3, "p95_ms": self.p95_s * 1e3, "min_ms": self.min_s * 1e3}
-        return {"what": self.what, **times, "n": self.n, "warmup": self.warmup, **self.labels}
-
-    def __str__(self) -> str:
-        times = f"median {_milliseconds(self.median_s)}, p95 {_milliseconds(self.p95_s)}, min {_milliseconds(self.min_s)} ms"
-        labels = "".join(f", {name} {value}" for name, value in self.labels.items())
-        return f"{self.what}: {times} (n {self.n} after {self.warmup} warm-up{labels})"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
 
 
 def measure(
     function: Callable[[], object],
     *,
-    what: str,
     warmup: int = 3,
     repeats: int = 20,
     synchronise: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    labels: Mapping[str, str | int | float] | None = None,
 ) -> Timing:
     """Call `function` `warmup` times untimed and `repeats` times timed, each call on its own.
 
-    what: what one call includes ("forward of one clip, without decoding").
     synchronise: waits until the device is idle (`torch.cuda.synchronize`); called before each start, and before each end inside the
         time, so that work queued on the device counts for the call that queued it.
-    Raises ValueError if repeats < 1 or warmup < 0.
     """
-    if repeats < 1 or warmup < 0:
-        raise ValueError(f"measure needs repeats >= 1 and warmup >= 0, got {repeats} and {warmup}")
     for _ in range(warmup):
         function()
     seconds = [timed(function, synchronise=synchronise, clock=clock) for _ in range(repeats)]
-    return summarise(seconds, what=what, warmup=warmup, labels=labels)
+    return Timing(percentile(seconds, 50), percentile(seconds, 95), repeats)
 
 
 def timed(
@@ -75,21 +48,6 @@ def timed(
     function()
     wait()
     return clock() - start
-
-
-def summarise(seconds: Sequence[float], *, what: str, warmup: int = 0, labels: Mapping[str, str | int | float] | None = None) -> Timing:
-    """The Timing of calls measured elsewhere, each in seconds. Raises ValueError if there are none."""
-    if not seconds:
-        raise ValueError("no times to summarise")
-    return Timing(
-        what=what,
-        median_s=statistics.median(seconds),
-        p95_s=percentile(seconds, 95),
-        min_s=min(seconds),
-        n=len(seconds),
-        warmup=warmup,
-        labels=dict(labels or {}),
-    )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

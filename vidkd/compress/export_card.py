@@ -80,8 +80,8 @@ def names_text(names: Sequence[str]) -> str:
 
 def _speed(call: Callable[[], object], what: str) -> str:
     """Median and 95th percentile of a call on one thread."""
-    timing = measure(call, what=what)
+    timing = measure(call)
     return (
-        f"{timing.what}: median {1e3 * timing.median_s:.2f} ms, 95th percentile {1e3 * timing.p95_s:.2f} ms of {timing.n} runs, "
+        f"{what}: median {1e3 * timing.median_s:.2f} ms, 95th percentile {1e3 * timing.p95_s:.2f} ms of {timing.n} runs, "
         f"1 thread of {os.cpu_count()} cores of the machine that exported"
     )
