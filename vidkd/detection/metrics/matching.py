@@ -68,7 +68,8 @@ def match_at_each(
             taken = np.flatnonzero(left[rows, best] >= least)
             truth_of[taken, number] = best[taken]
             free[taken, best[taken]] = False
-    excused = np.where(fits & ignore, share_inside(detections.boxes, boxes), -1.0).max(axis=1, initial=-1.0)
+    inside = share_inside(detections.boxes, boxes) if ignore.any() else np.zeros_like(overlap)
+    excused = np.where(fits & ignore, inside, -1.0).max(axis=1, initial=-1.0)
     return Matching(truth_of, (truth_of < 0) & (excused >= least[:, None]))
 
 
