@@ -69,8 +69,8 @@ STUDIES = (
     Mutant(
         "intervals unpaired (classification)",
         "vidkd/bench/intervals.py",
-        "return self.one.of_draws(times_DU) - self.other.of_draws(times_DU)",
-        "return self.one.of_draws(times_DU) - self.other.value",
+        "there = {name_of(cell): cell for cell in others}",
+        "there = {name_of(cell): others[0] for cell in others}",
         (
             "tests/bench/test_intervals.py::test_equal_methods_differ_by_exactly_nothing",
             "tests/bench/test_intervals.py::test_the_paired_interval_holds_the_truth_and_is_narrower_than_unpaired",
