@@ -35,7 +35,6 @@ def test_every_policy_learns_along_the_same_video(
         name: method["metrics"]["oracle_calls@calls20"]["mean"] for name, method in summary["methods"].items() if name in BARE
     } == dict.fromkeys(BARE, 4.0)
     page = (tmp_path / "street" / "report.html").read_text(encoding="utf-8")
-    assert "F1 against the oracle, at shares of frames sent to it" in page
     assert "hindsight" in page
     calls = json.loads((tmp_path / "street" / "summary.json").read_text(encoding="utf-8"))["learning"]["calls"]
     assert calls == 4
