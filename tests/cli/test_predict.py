@@ -95,7 +95,7 @@ def test_settings_of_a_file(video: Path, tiny_teacher: Path, tmp_path: Path, cap
     assert predict(video, "--config", tmp_path / "p.yaml") == 2
     assert f"unknown setting 'modle'\n  where        : {tmp_path / 'p.yaml'}:1\n  did you mean : model" in capsys.readouterr().err
     assert run_verb("predict", []) == 2
-    assert "missing: --videos, --model" in capsys.readouterr().err
+    assert "missing: VIDEO, --model" in capsys.readouterr().err
 
 
 def test_the_overlay_has_every_frame_and_draws_inside_the_square_alone(
