@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
+from vidkd.data.index import index_file, inspect_videos
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
+from vidkd.video.index import write_index_file
 from vidkd.video.opening import Backend
 
 SIZES = ((340, 256), (170, 128))
@@ -37,16 +39,17 @@ class ClipSet:
 
 
 def generated_set(folder: Path, width: int, height: int, *, clips: int = CLIPS_A_SIZE, frames: int = FRAMES) -> ClipSet:
-    """Write so many H.264 videos of a size below `folder`."""
-    name, found, times = f"{width}x{height}", [], []
+    """Write so many H.264 videos of a size below `folder`, and their index as `prepare_data` writes it."""
+    root, found, times = folder / f"{width}x{height}", [], []
+    root.mkdir(parents=True)
     for number in range(clips):
-        path = f"{name}/clip{number:02d}.mp4"
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        write_video(folder / path, moving_textures(width, height, frames, seed=number), fps=FPS)
-        with open_video(folder / path) as video:
+        path = f"clip{number:02d}.mp4"
+        write_video(root / path, moving_textures(width, height, frames, seed=number), fps=FPS)
+        with open_video(root / path) as video:
             times.append(video.timestamps_s)
         found.append(Clip(path=path, label=number % len(CLASSES), group=path, subsets={"1": "train"}))
-    return ClipSet(name=name, root=folder, clips=tuple(found), times_s=tuple(times))
+    write_index_file(index_file(root / "manifest.jsonl"), inspect_videos(root, [clip.path for clip in found]).records)
+    return ClipSet(name=root.name, root=root, clips=tuple(found), times_s=tuple(times))
 
 
 def training_set(clips: ClipSet, views: Sequence[str] = ("rgb",), *, decoder: Backend = "auto") -> ClipDataset:
