@@ -28,9 +28,9 @@ OURS: dict[str, Backend] = {"vidkd": "auto", "vidkd, data.decoder=decord": "deco
 BARE = "decord alone"
 TEXT = (
     "Frames a second of `ClipDataset` behind `training_loader` (RGB view, no cache), with the default decoder (PyAV along the index "
-    "that `prepare_data` writes) and with decord, against decord that opens the same files, decodes the same frames in as many processes "
-    "and drops them, and against other pipelines to the same end. All sit behind the same `DataLoader`, one decoding thread a process. Every file was opened before, "
-    "in the round that does not count. A ratio above 1 means that vidkd is faster."
+    "that `prepare_data` writes) and with decord, against decord that opens the same files, decodes the same frames in as many "
+    "processes and drops them, and against other pipelines to the same end. All sit behind the same `DataLoader`, one decoding thread "
+    "a process. Every file was opened before, in the round that does not count. A ratio above 1 means that vidkd is faster."
 )
 Samples: TypeAlias = "Dataset[dict[str, Any]]"
 Read: TypeAlias = Callable[[str, Sequence[int], NDArray[np.float64]], Tensor]
