@@ -12,7 +12,7 @@ import torch
 from learning_files import STUDENT_NAMES, student_arguments
 from tkd_runs import lines, run, weights_of, without_seconds
 
-from vidkd.cli.main import open_verb, parsed, run_verb
+from vidkd.cli.main import open_verb, run_verb
 from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
 from vidkd.detection.online.config import LearningConfig, load_learning_config
 from vidkd.detection.policies import save_selector
@@ -193,7 +193,7 @@ def test_the_settings_are_listed_without_anything_else(capsys: pytest.CaptureFix
 def test_a_file_holds_flags_and_settings_and_flags_win(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("base: tkd/shapes\nbudget: 0.1\nseed: 3\nupdate: {lr: 0.5}\n")
     parser, _, words = open_verb("tkd", ["x.mp4", "--config", str(tmp_path / "own.yaml"), "--out", "out", "--budget", "0.2"])
-    given = parsed(parser, [*words, "--update.retain", "0.9"])
+    given = parser.read([*words, "--update.retain", "0.9"])
     assert (given.model, given.budget, given.seed) == ("runs/shapes-student", 0.2, 3)
     update = load_learning_config(LearningConfig, given.settings).update
     assert (update.lr, update.steps, update.retain, update.options.iou_loss) == (0.5, 6, 0.9, "ciou")
