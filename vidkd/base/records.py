@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import re
@@ -179,6 +180,17 @@ def field_types(kind: Any) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}
+
+
+@functools.cache
+def field_help(kind: Any) -> dict[str, str]:
+    """What the docstrings of a dataclass and its bases say of each field, below `Args:`."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        _, _, arguments = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Args:\n")
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", arguments, flags=re.MULTILINE):
+            found[name] = " ".join(text.split()).rstrip(".;")
+    return found
 
 
 def options(hint: Any) -> tuple[Any, ...]:

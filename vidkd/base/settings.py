@@ -7,8 +7,6 @@ and its line in the docstring of its class are all that flags, help and messages
 
 import contextlib
 import dataclasses
-import functools
-import inspect
 import logging
 import re
 import shlex
@@ -22,7 +20,19 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
-from vidkd.base.records import FOR_TRAINING, MisfitError, build, convert, dataclass_in, field_types, in_words, is_list, is_mapping, options
+from vidkd.base.records import (
+    FOR_TRAINING,
+    MisfitError,
+    build,
+    convert,
+    dataclass_in,
+    field_help,
+    field_types,
+    in_words,
+    is_list,
+    is_mapping,
+    options,
+)
 from vidkd.base.yaml_files import BASE, Tree, without_other_method
 from vidkd.base.yaml_files import merge as merge
 from vidkd.base.yaml_files import read_yaml as read_yaml
@@ -324,17 +334,6 @@ def _type_of(key: str, kind: type, methods: type | None = None) -> Any:
 
 
 # help
-
-
-@functools.cache
-def field_help(kind: Any) -> dict[str, str]:
-    """What the docstrings of a dataclass and its bases say of each field, below `Args:`."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        _, _, arguments = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Args:\n")
-        for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", arguments, flags=re.MULTILINE):
-            found[name] = " ".join(text.split()).rstrip(".;")
-    return found
 
 
 def settings_help(kind: type, task: str | None = None) -> str:

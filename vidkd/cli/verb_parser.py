@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args, get_origin
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, nearest_flag
-from vidkd.base.records import dataclass_in, field_types, is_list, options
+from vidkd.base.records import dataclass_in, field_help, field_types, is_list, options
 
 POSITIONAL = "positional"
 FURTHER = "settings"
@@ -30,8 +30,6 @@ class VerbParser(argparse.ArgumentParser):
 
     def __init__(self, kind: Any, **given: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **given)
-        from vidkd.base.settings import field_help
-
         self.kind, self.takes_settings = kind, False
         for entry in dataclasses.fields(kind):
             self._add_field(entry, field_types(kind)[entry.name], field_help(kind).get(entry.name, ""))
@@ -62,11 +60,11 @@ class VerbParser(argparse.ArgumentParser):
 
     def read(self, argv: Sequence[str]) -> Any:
         """The verb's settings: its file, and flags over it. Raises ConfigError as `load_settings`, UnknownFlagError."""
+        own, rest = self._apart(list(argv))
+        arguments, more = self.parse_known_args(own)  # --help ends here, before what reads settings is imported
         from vidkd.base.settings import as_yaml, flatten, load_settings
         from vidkd.base.yaml_files import Tree, read_yaml
 
-        own, rest = self._apart(list(argv))
-        arguments, more = self.parse_known_args(own)
         rest += more
         given = {name: value for name, value in vars(arguments).items() if value not in (None, [])}
         fields = field_types(self.kind)
