@@ -231,7 +231,7 @@ def test_damaged_checkpoint(vidkd: Vidkd) -> None:
         assert f"cannot read {last}" in error
     code, error = vidkd.train(**settings)
     assert code == 2
-    assert "--resume previous" in error
+    assert f"cannot read {last}" in error
 
 
 def test_names_that_no_shell_likes(vidkd: Vidkd, frames_of: Callable[..., np.ndarray], tmp_path: Path) -> None:
