@@ -23,7 +23,7 @@ def test_every_config_is_listed_with_what_it_is_for(capsys: pytest.CaptureFixtur
     files = {path.relative_to(REPOSITORY / "configs").with_suffix("").as_posix() for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert {row.split()[0] for row in rows} == files == set(shipped_names())
     assert main(["config", "ls", "attention/fol"]) == 0
-    assert capsys.readouterr().out.startswith("attention/folder  Your own videos")
+    assert capsys.readouterr().out.split()[:3] == ["attention/folder", "Your", "own"]
     assert main(["config", "ls", "nothing"]) == 2
 
 
@@ -102,8 +102,7 @@ def test_an_installed_wheel_runs_the_steps_for_own_videos(tmp_path: Path) -> Non
         "--workers",
         "1",
         "--classes",
-        "Rising",
-        "Falling",
+        "Rising,Falling",
     )
     (tmp_path / "made/videos").rename(tmp_path / "mine")
     vidkd("prepare_data", "folder", "--data.root", "mine")

@@ -43,5 +43,5 @@ def test_a_compressed_student_is_repaired_from_its_checkpoint(compressed: Path, 
 
 
 def test_a_plan_for_another_network_is_refused(compressed: Path, tiny_config: Config) -> None:
-    with pytest.raises(CheckpointError, match=r"does not fit the network at 'backbone\.net\.stage2\.0'"):
+    with pytest.raises(CheckpointError, match="a plan of compression does not fit the network"):
         build_run_task(tiny_config(view="flow", init=str(compressed), **{"model.backbone": "r3d_18"}), CLASSES)

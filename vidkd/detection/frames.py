@@ -92,7 +92,8 @@ def read_frames(config: BoxDataConfig) -> RunFrames:
                 hint="every class needs two videos (folders, or names such as street_0001.jpg), or a val subset in the data set",
             )
         train = [frame for frame in train if frame.group not in held]
-    train = [frame for frame in train if frame.complete or config.incomplete == "use"]
+    if config.incomplete == "leave_out":
+        train = [frame for frame in train if frame.complete]
     return RunFrames(manifest, *(dataclasses.replace(manifest, frames=tuple(part)) for part in (train, val)))
 
 
