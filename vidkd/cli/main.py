@@ -5,22 +5,25 @@ import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from vidkd.base.cores import sleep_while_waiting
 from vidkd.base.errors import MissingExtraError, UnknownFlagError, VidkdError, nearest
-from vidkd.cli.verb_parser import VerbParser
+
+if TYPE_CHECKING:
+    from vidkd.cli.verb_parser import VerbParser
 
 VERBS = {
     "train": "train a network or distil one into another, from a config",
     "evaluate": "judge a network on a subset",
     "predict": "classify videos over time and as clips, or say along a video or a camera what comes next",
-    "detect": "run a detector over videos, image sequences or cameras; killed, it goes on where it was",
+    "detect": "run a detector over videos, image sequences or cameras; resumes after a kill",
     "tkd": "a light detector learns along videos from a heavy oracle that is asked on few key frames",
     "train_selector": "train an LSTM that chooses those key frames",
     "compress": "make a trained student smaller, step by step, each step judged",
     "export": "write a classifier or a detector to a file that runs without torch, checked, with a model card",
     "study": "run a study of methods with intervals; check committed results",
-    "benchmark": "measure speed against accuracy: models in turn, with intervals; tell regressions",
+    "benchmark": "measure speed against accuracy: models in turn, with intervals; find regressions",
     "prepare_data": "turn a data set as it unpacks into a checked manifest; check videos; store their flow",
     "make_data": "write the embedded data set as real video files",
     "config": "list the configurations that come with vidkd, or copy one",
@@ -55,7 +58,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     sleep_while_waiting()
     parser, module, words = open_verb(verb, sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
-    logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, warnings alone
+    logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, only warnings
     try:
         return int(module.run(parser.read(words)))
     except UnknownFlagError as error:  # where settings are read, the flags of the verb are not known
@@ -82,8 +85,10 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def open_verb(verb: str, argv: Sequence[str] = ()) -> tuple[VerbParser, ModuleType, list[str]]:
+def open_verb(verb: str, argv: Sequence[str] = ()) -> "tuple[VerbParser, ModuleType, list[str]]":
     """The parser and the module of a verb, or of a part of it that the first word names, and the words behind."""
+    from vidkd.cli.verb_parser import VerbParser
+
     words = list(argv)
     module = importlib.import_module(f"vidkd.cli.{verb}")
     if words and words[0] in getattr(module, "PARTS", ()):
@@ -94,7 +99,7 @@ def open_verb(verb: str, argv: Sequence[str] = ()) -> tuple[VerbParser, ModuleTy
 
 def _usage() -> str:
     rows = "\n".join(f"  {verb:<20} {what}" for verb, what in VERBS.items())
-    return f"usage: vidkd VERB [arguments]      (vidkd VERB --help tells the arguments)\n\n{rows}\n"
+    return f"usage: vidkd VERB [arguments]      (vidkd VERB --help lists the arguments)\n\n{rows}\n"
 
 
 if __name__ == "__main__":
