@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, VideoError
+from vidkd.cli import predict as verb
 from vidkd.cli.main import run_verb
 from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
@@ -183,6 +185,51 @@ def test_a_detector_is_sent_to_detect_and_a_classifier_to_predict(
     error = capsys.readouterr().err
     assert f"{tiny_teacher} holds a classifier of clips, not a detector\n  fix : vidkd predict --model takes it" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_a_message(video: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(video, "--model", student, "--out", "/dev/full", "--overwrite") == 2
+    assert "cannot write: /dev/full" in capsys.readouterr().err
+
+
+def test_one_of_several_that_breaks_off_does_not_end_the_rest(
+    video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, *arguments: Any) -> None:
+        if name == str(first):
+            raise VideoError("frame 3 is damaged")
+        rows_of_clip(name, *arguments)
+
+    rows_of_clip = verb._predict_clip
+    first = Path(shutil.copy(video, tmp_path / "first.mp4"))
+    monkeypatch.setattr(verb, "_predict_clip", broken)
+    assert predict(first, video, "--model", student, "--out", tmp_path / "rows.jsonl") == 1
+    assert "frame 3 is damaged" in capsys.readouterr().err
+    assert len(rows(tmp_path / "rows.jsonl")[1]) == 1
+
+
+def test_images_have_the_frame_rate_that_is_given(student: Path, tmp_path: Path, frames_of: Frames) -> None:
+    (tmp_path / "images").mkdir()
+    for number, frame in enumerate(frames_of(0, 0, frames=20)):
+        cv2.imwrite(str(tmp_path / "images" / f"{number:03d}.png"), frame)
+    assert predict(tmp_path / "images", "--model", student, "--fps", 5, "--out", tmp_path / "rows.jsonl") == 0
+    assert rows(tmp_path / "rows.jsonl")[0][-1]["end_s"] == pytest.approx(17 / 5)
+
+
+def test_a_damaged_last_checkpoint_leaves_the_best_to_be_used(
+    video: Path, student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Path(shutil.copytree(student, tmp_path / "run"))
+    shutil.copy(run / "checkpoints/last.pt", run / "checkpoints/best.pt")
+    (run / "checkpoints/last.pt").write_bytes(b"torn")
+    assert predict(video, "--model", run) == 0
+    assert "last.pt" in caplog.text
+
+
+def test_what_is_of_streams_is_refused_for_files(video: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(video, "--model", student, "--seconds", 1) == 2
+    assert "--seconds and --window-s are of cameras" in capsys.readouterr().err
 
 
 def test_files_that_are_not_there_or_no_video(tmp_path: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,11 @@ def test_the_table_of_predictions(dataset: ClipDataset, tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_without_a_clip_has_its_columns(dataset: ClipDataset, tmp_path: Path) -> None:
+    Judgement({None: Predictions(np.zeros((0, 3)), [], CLASSES)}).write_csv(tmp_path / "predictions.csv")
+    assert (tmp_path / "predictions.csv").read_text().split() == ["clip,start_s,end_s,group,label,predicted,correct"]
+
+
 def test_clips_without_a_label_are_predicted_but_not_judged(dataset: ClipDataset) -> None:
     found = predictions(dataset)
     assert found.metrics()["top1"] == 0.5

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from vidkd.base.files import writing
 from vidkd.base.records import Count, Positive, Whole
 from vidkd.cli.outputs import Said, check_outputs, check_video_ending
 from vidkd.cli.verb_parser import positional
@@ -70,8 +71,8 @@ class Settings:
 
 
 def run(given: Settings) -> int:
-    """Predict along every video, print, and write what was asked for."""
-    from vidkd.base.errors import ConfigError
+    """Predict along every video, print, and write what was asked for; returns 1 if one of several could not be read to its end."""
+    from vidkd.base.errors import ConfigError, VideoError
     from vidkd.cli.classifiers import open_classifier
     from vidkd.inference.sources import is_live
     from vidkd.video import open_video
@@ -84,16 +85,26 @@ def run(given: Settings) -> int:
         if not is_live(video):  # before the model is loaded; what is found of a file is remembered
             open_video(video, backend="pyav", sequence_fps=given.fps).close()
     opened = open_classifier(given.model, device=given.device, threads=given.threads, runtime=given.runtime)
+    recognises = opened.data.observe.protocol != "anticipation"
+    if recognises and (given.seconds or given.window_s) and not any(is_live(video) for video in given.videos):
+        raise ConfigError("--seconds and --window-s are of cameras and network streams, and of anticipation", hint="leave them out")
+    failed = 0
     with _lines(given) as lines:
         for video in given.videos:
-            if opened.data.observe.protocol == "anticipation" or is_live(video):
-                from vidkd.cli.predict_along import predict_along
+            try:
+                if not recognises or is_live(video):
+                    from vidkd.cli.predict_along import predict_along
 
-                if predict_along(video, opened, given, lines):
-                    break
-            else:
-                _predict_clip(video, opened, given, lines)
-    return 0
+                    if predict_along(video, opened, given, lines):
+                        break
+                else:
+                    _predict_clip(video, opened, given, lines)
+            except VideoError as error:
+                if len(given.videos) == 1:
+                    raise
+                sys.stderr.write(f"vidkd: {error}\n")
+                failed += 1
+    return int(failed > 0)
 
 
 class Lines:
@@ -107,8 +118,9 @@ class Lines:
         """Write an answer; every line is in the file at once, whatever happens later."""
         line = json.dumps(row, ensure_ascii=False)
         if self._file is not None:
-            self._file.write(line + "\n")
-            self._file.flush()
+            with writing(str(self._given.out)):
+                self._file.write(line + "\n")
+                self._file.flush()
         self._said.line(line if self._given.json else text)
 
     def say(self, text: str) -> None:
@@ -121,8 +133,6 @@ class Lines:
 
 @contextlib.contextmanager
 def _lines(given: Settings) -> Iterator[Lines]:
-    from vidkd.base.files import writing
-
     if given.out is None:
         yield Lines(given, None)
         return
@@ -130,8 +140,11 @@ def _lines(given: Settings) -> Iterator[Lines]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8")
-    with file:
+    try:
         yield Lines(given, file)
+    finally:
+        with writing(path):
+            file.close()
 
 
 def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines: Lines) -> None:
@@ -139,7 +152,6 @@ def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines
     import numpy as np
 
     from vidkd.base.errors import ConfigError
-    from vidkd.base.files import writing
     from vidkd.inference.observation_window import TRAINED_FOR
     from vidkd.inference.predict import predict_video
 
@@ -154,7 +166,7 @@ def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines
     if len(given.videos) > 1:
         lines.say(video)
     windows, sums = [], []
-    for window in predict_video(Path(video), opened.classifier, opened.data, step_s=given.step_s):
+    for window in predict_video(Path(video), opened.classifier, opened.data, step_s=given.step_s, fps=given.fps):
         row = {"video": video, "start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
         row |= answer(window.probabilities, opened.classes, given)
         lines.row(row, f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   {as_text(row)}")
@@ -165,7 +177,7 @@ def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines
     if given.overlay:
         from vidkd.report.overlay import write_overlay
 
-        frames = write_overlay(Path(video), Path(given.overlay), windows, opened.classes)
+        frames = write_overlay(Path(video), Path(given.overlay), windows, opened.classes, fps=given.fps)
         lines.say(f"written: {given.overlay} ({frames} frames)")
 
 

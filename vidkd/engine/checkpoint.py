@@ -105,11 +105,18 @@ def is_finished(run: Path) -> bool:
 
 
 def warn_if_unfinished(path: Path | str) -> None:
-    """Log the step of the run in this folder if it has not trained to its end; a checkpoint file is used without a check."""
+    """Log the step of the run in this folder if it has not trained to its end, or that its last checkpoint is damaged.
+
+    A checkpoint file is used without a check.
+    """
     last = Path(path) / "checkpoints" / "last.pt"
     if not last.exists():
         return
-    progress = read_checkpoint(last).get("progress")  # a student that no run left has none
+    try:
+        progress = read_checkpoint(last).get("progress")  # a student that no run left has none
+    except CheckpointError as error:  # its best checkpoint may be whole
+        log.warning("%s", error)
+        return
     if progress is not None and not progress["finished"]:
         log.warning("%s is not finished: its last checkpoint is from step %d", path, progress["step"])
 

@@ -1,6 +1,7 @@
 """Evaluating a classifier: every clip's probabilities, averaged over its windows and crops, at every observed fraction."""
 
 import csv
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,15 +224,16 @@ class Judgement:
 
     def write_csv(self, path: Path) -> None:
         """`Predictions.rows`; with fractions, all one after the other and the fraction in a column `observed` after "correct"."""
-        rows = [
+        rows = (
             {**{name: row[name] for name in PREDICTION_COLUMNS}, **({} if fraction is None else {"observed": f"{fraction:g}"}), **row}
             for fraction, predictions in self.at.items()
             for row in predictions.rows()
-        ]
+        )
+        first = next(rows, None)  # one at a time: rows of thousands of classes are large
         with atomic_write(path) as file:
-            writer = csv.DictWriter(file, rows[0].keys())
+            writer = csv.DictWriter(file, PREDICTION_COLUMNS if first is None else first.keys())
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows([] if first is None else itertools.chain([first], rows))
 
     def remarks(self) -> list[str]:
         """What a reader of the numbers has to know: `remarks_on` the counts."""

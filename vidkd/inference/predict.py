@@ -42,15 +42,18 @@ class WindowPrediction:
     shift_cells: float = 0.0
 
 
-def predict_video(path: Path, classifier: ClipClassifier, data: DataConfig, *, step_s: float | None = None) -> Iterator[WindowPrediction]:
+def predict_video(
+    path: Path, classifier: ClipClassifier, data: DataConfig, *, step_s: float | None = None, fps: float | None = None
+) -> Iterator[WindowPrediction]:
     """Windows one after another along a video; memory does not grow with its length.
 
     data: the settings of the classifier's training. step_s: seconds from window to window, by default half a window.
+    fps: frames a second of a sequence of images.
     A classifier of early recognition is given each window as a clip that it sees whole.
     Raises VideoError if the file cannot be read, DataError if it holds no frames, ConfigError as `check_recognises`.
     """
     check_recognises(data)
-    with open_video(path, backend=data.decoder) as video:
+    with open_video(path, backend=data.decoder, sequence_fps=fps) as video:
         for window in sliding_windows(video.timestamps_s, data, step_s=step_s, name=str(path)):
             yield _classify(classifier, video, window, data.footage)
 

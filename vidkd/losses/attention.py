@@ -32,7 +32,7 @@ def attention_kl(
     student, teacher: log-probabilities (B, T, H, W), noise-free. over="frame": each frame sums to one over H*W; over="clip": each clip
     sums to one over T*H*W, and the divisor is log(THW). Returns a scalar >= 0; no gradient reaches the teacher.
     "student||teacher" is KL(student || teacher). A position of log-probability -inf counts as log-probability -104.
-    Raises ValueError if the shapes differ.
+    Raises ValueError if the shapes differ or there is a single position.
     Source: Liu et al. 2019 (arXiv 1904.03249), form of the term reconstructed.
     """
     require_same_shape(student, teacher, ndim=4, hint="; see resize_attention")
@@ -71,4 +71,6 @@ def resize_attention(logp: Tensor, size: tuple[int, int, int], *, over: Support 
 def _flat_support(logp: Tensor, over: Support) -> Tensor:
     """Log-probabilities with the positions that sum to one in the last dimension, -inf replaced."""
     flat = widen(logp).flatten(2 if over == "frame" else 1)
+    if flat.shape[-1] < 2:
+        raise ValueError(f"attention over a single position means nothing: {tuple(logp.shape)}")
     return flat.nan_to_num(nan=math.nan, posinf=math.inf, neginf=LOG_ZERO)

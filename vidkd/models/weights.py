@@ -1,5 +1,6 @@
 """Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
 
+import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def read_file(path: Path, hint: str = "a file of tensors as torch or safetensors
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of pickle, zip files, safetensors, the file system
-        reason = f"truncated, or no file of weights ({type(error).__name__}: {first_line(error)})"
+        # what torch says of a refused pickle advises to run the code in it
+        said = "" if isinstance(error, pickle.UnpicklingError) else f": {first_line(error)}"
+        reason = f"truncated, or no file of weights ({type(error).__name__}{said})"
         raise CheckpointError(f"cannot read {path}", reason=reason, hint=hint) from error
 
 

@@ -18,16 +18,19 @@ DIM = 0.45
 FULL = 4.0
 
 
-def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowPrediction], classes: Sequence[str]) -> int:
+def write_overlay(
+    source: Path, destination: Path, predictions: Iterable[WindowPrediction], classes: Sequence[str], *, fps: float | None = None
+) -> int:
     """Draw each frame's attention and the class in force onto the frames of `source`; returns the frames written.
 
     The map is heat inside the square that the network saw; what it did not see is dimmed. A frame belongs to the window whose middle is
-    nearest. Source size, frame rate and timestamps are kept. Raises VideoError if a file cannot be read or written, or both are one.
+    nearest. Source size, frame rate and timestamps are kept; fps: frames a second of a
+    sequence of images. Raises VideoError if a file cannot be read or written, or both are one.
     """
     if destination.exists() and source.exists() and destination.samefile(source):
         raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", hint="name another file")
     windows = sorted(predictions, key=_middle_s)
-    with open_video(source) as video, VideoWriter(destination, fps=video.info.average_fps, crf=VIEWING_CRF) as writer:
+    with open_video(source, sequence_fps=fps) as video, VideoWriter(destination, fps=video.info.average_fps, crf=VIEWING_CRF) as writer:
         count = 0
         for frame in video.stream():
             writer.write(draw(frame.image, nearest_window(windows, frame.time_s), frame.index, classes), time_s=frame.time_s)
