@@ -184,7 +184,7 @@ def test_the_card(exported: Exported) -> None:
     assert rows["Parity"] == str(exported.parity)
     assert re.match(r"one clip, network alone: median [\d.]+ ms, 95th percentile [\d.]+ ms of 20 runs, 1 thread", rows["Speed"])
     plain = write_card(exported).read_text(encoding="utf-8")
-    assert "| Licence of the weights | unknown: nobody stated it |" in plain
+    assert "| Licence of the weights | unknown: not stated |" in plain
     assert "| Judged, before export | not judged: nothing is known of an evaluation |" in plain
     assert "| Judged, this file | not judged: vidkd evaluate judges net.onnx |" in plain
 

@@ -59,7 +59,7 @@ class Progress:
             self._write_line()
 
     def step(self, steps: int = 1, **values: object) -> None:
-        """Count `steps` more; `values` (loss=..., top1=...) are shown until given anew."""
+        """Count `steps` more; `values` (loss=..., top1=...) are shown until given again."""
         self.done += steps
         self._values.update(values)
         if self._first is None:

@@ -75,7 +75,7 @@ class Stopwatch:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all times and start the total anew."""
+        """Forget all times and start the total again."""
         self._seconds: dict[str, float] = {}
         self._start = self._clock()
 

@@ -59,7 +59,7 @@ def map_files(
     function: importable by name (or a `functools.partial` of such), returns something JSON can hold (lists come back for tuples). An
         exception becomes the item's `.error`; a process that dies (a decoder's crash) costs the file it was reading and no other.
     items: distinct names, as a rule paths.
-    out: JSON-lines file, one row an item, written as results come: a walk that was interrupted goes on where it was. A kept row is used if
+    out: JSON-lines file, one row an item, written as results come: a walk that was interrupted resumes. A kept row is used if
         it has no error and its fingerprint and `key` are today's. Rows of other items stay in the file.
     workers: local processes, started afresh (spawn); 0 or 1: in this process; None: one a CPU, at most MOST_LOCAL_WORKERS.
     dask: address of a Dask scheduler (tcp://host:port), used instead of local processes; a task whose worker is lost is run again there.

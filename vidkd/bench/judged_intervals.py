@@ -13,7 +13,7 @@ from vidkd.engine.evaluate import MAIN_METRIC, Judgement
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """ci95: by metric, without those that cannot be known, which are all where there is one group. over: what was drawn anew, in words."""
+    """ci95: by metric, without those that cannot be known, which are all where there is one group. over: what was resampled, in words."""
 
     ci95: Mapping[str, tuple[float, float]]
     over: str

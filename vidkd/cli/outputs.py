@@ -83,7 +83,7 @@ class Said:
             if not self._further:
                 raise
             drop_output()
-            log.warning("nobody reads standard output any more; going on with %s (Ctrl-C ends it there)", " and ".join(self._further))
+            log.warning("standard output was closed; still writing %s (Ctrl-C ends it)", " and ".join(self._further))
 
 
 def drop_output() -> None:

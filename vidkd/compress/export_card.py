@@ -63,7 +63,7 @@ def write_card(
         **({} if quantised is None else {"Integers": str(quantised)}),
         "Speed": "not measured" if timed is None else _speed(*timed),
         "Parity": str(exported.parity),
-        "Licence of the weights": licence or "unknown: nobody stated it",
+        "Licence of the weights": licence or "unknown: not stated",
         "Written by": f"vidkd {__version__}",
     }
     cells = {name: " ".join(text.replace("|", "\\|").split()) for name, text in rows.items()}

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 KIND = "vidkd-manifest"
 Subset = Literal["train", "test", "val"]
 SUBSETS: tuple[str, ...] = get_args(Subset)
-_PREPARE_AGAIN = "make the manifest anew: vidkd prepare_data LAYOUT --data.root DIR [--out FILE]"
+_PREPARE_AGAIN = "make the manifest again: vidkd prepare_data LAYOUT --data.root DIR [--out FILE]"
 _NAME_ROOT = "name the folder that the clips' paths start from (data.root)"
 _NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 

@@ -178,7 +178,7 @@ def join_videos(path: Path | str, parts: Iterable[tuple[Path, Sequence[float]]],
                             target, how = container.add_stream_from_template(stream), _extradata(stream)
                             target.time_base = VARIABLE_TIME_BASE
                         if _extradata(stream) != how:
-                            raise VideoError(f"encoded in another way than the parts before it: {part}", hint="begin anew")
+                            raise VideoError(f"encoded in another way than the parts before it: {part}", hint="start again")
                         count += _copy(source, stream, target, container, times_s, last_ticks, part)
                 if not count:
                     raise VideoError(f"no frame was written to: {path}")
