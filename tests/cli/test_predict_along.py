@@ -134,7 +134,7 @@ def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: 
     code, first, error = until_the_first_line(video, "--model", student, "--out", out, "--step-s", 0.05)
     assert code == 0
     assert "trained for anticipation" in first
-    assert f"going on with {out}" in error
+    assert f"still writing {out}" in error
     assert [row["time_s"] for row in rows(out.read_text(encoding="utf-8"))] == pytest.approx([k / 20 for k in range(200)])
     code, first, error = until_the_first_line(video, "--model", student, "--step-s", 0.05, "--json")
     assert code == 141

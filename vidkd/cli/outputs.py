@@ -62,7 +62,7 @@ def written_or_refused(flag: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise ConfigError(f"cannot write {path}", reason=reason, hint=f"another {flag}, or make room and leave to write there") from error
+        raise ConfigError(f"cannot write {path}", reason=reason, hint=f"another {flag}, or free disk space or fix permissions") from error
 
 
 class Said:
