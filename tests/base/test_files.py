@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vidkd.base.errors import DataError, VidkdError, WriteError
-from vidkd.base.files import append_jsonl, atomic_write, near_files, read_json, read_jsonl, reason_of, sha256, write_json
+from vidkd.base.errors import ConfigError, DataError, VidkdError, WriteError
+from vidkd.base.files import append_jsonl, atomic_write, lock, near_files, read_json, read_jsonl, reason_of, sha256, write_json
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "né"), ("wb", b"\x00\xff")])
@@ -174,3 +174,30 @@ def test_append_cuts_a_torn_line_off(tmp_path: Path) -> None:
     assert read_jsonl(path) == [{"a": 1}]
     append_jsonl(path, {"c": 3})
     assert read_jsonl(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_lock_ends_with_its_descriptor(tmp_path: Path) -> None:
+    first, second = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+    lock(first, ConfigError("in use"))
+    with pytest.raises(ConfigError, match="in use"):
+        lock(second, ConfigError("in use"))
+    os.close(first)
+    lock(second, ConfigError("in use"))
+    os.close(second)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_a_warning(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_descriptor: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with (tmp_path / ".lock").open("w") as file:
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output error"):
+                lock(file.fileno(), ConfigError("in use"))
+            return
+        lock(file.fileno(), ConfigError("in use"))
+    assert f"the file system has no locks ({os.strerror(number)})" in caplog.text

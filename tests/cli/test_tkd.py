@@ -51,10 +51,10 @@ def test_all_that_comes_of_a_video(
     assert f"cost: {cost['learning_ms_per_frame']:.1f} ms per frame, " in said
     first, last = keys[0]["disagreement"], keys[-1]["disagreement"]
     assert f"(0: none), first quarter of the calls {first:.3f}, last {last:.3f}" in said
-    unlearned = learning["without_learning"]
-    assert unlearned["key_frames"] == len(keys) - 1 - [key["outcome"] for key in keys].index("kept")
-    assert unlearned["learned"] == pytest.approx(np.mean([key["disagreement"] for key in keys[-unlearned["key_frames"] :]]))
-    assert f"{unlearned['learned']:.3f}, frozen {unlearned['as_it_began']:.3f}; too few to say" in said
+    compared = learning["compared_with_frozen"]
+    assert compared["key_frames"] == len(keys) - 1 - [key["outcome"] for key in keys].index("kept")
+    assert compared["learned"] == pytest.approx(np.mean([key["disagreement"] for key in keys[-compared["key_frames"] :]]))
+    assert f"{compared['learned']:.3f}, frozen {compared['frozen']:.3f}; too few to say" in said
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 4
     assert "Disagreement, calls and updates" in page

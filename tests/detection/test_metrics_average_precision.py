@@ -167,3 +167,10 @@ def test_recall_of_single_objects() -> None:
     assert recall_of(truth, detections, score=0.5).metrics()["recall50"] == pytest.approx(1 / 3)
     with pytest.raises(DataError, match="'pets' has no frame with an object to find"):
         recall_of(manifest_of(frame_of([])), {})
+
+
+@pytest.mark.parametrize("judge", [average_precision, recall_of])
+def test_a_frame_without_an_entry_is_named(judge) -> None:
+    truth = manifest_of(frame_of([A]), frame_of([A], index=3))
+    with pytest.raises(DataError, match=r"no detections of: a\.mp4, frame 3\n  fix : "):
+        judge(truth, {KEY: Detections.none()})

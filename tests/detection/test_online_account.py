@@ -9,15 +9,16 @@ import pytest
 import torch
 from online_samples import NAMES, frame_with, student
 
+from vidkd.base.errors import DataError
 from vidkd.detection.metrics import disagreement
 from vidkd.detection.metrics.matching import SCORE
 from vidkd.detection.online import Student
 from vidkd.detection.online.account import (
     Account,
-    BesideUnlearned,
+    FrozenComparison,
     KeyFrameRow,
     as_row,
-    beside_unlearned,
+    compare_with_frozen,
     read_account,
     write_key_frames,
 )
@@ -94,6 +95,20 @@ def test_beside_the_stream_answers_and_failures_are_those_of_an_earlier_call(wri
 
 
 @pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ({"frame": 1, "time_s": 0.1}, "missing required field `learning`"),
+        (line(1, answered=7), "an answer to frame 7, which was not called"),
+        ({**line(1), "frame": "x"}, r"Expected `int`, got `str` - at `\$.frame`"),
+        ([], "Expected `object`, got `array`"),
+    ],
+)
+def test_a_line_that_tkd_did_not_write(write, second, reason):
+    with pytest.raises(DataError, match=rf"(?s)not a line of tkd: .*detections\.jsonl:2.*{reason}.*fix +: .*--overwrite"):
+        read_account(write(line(0, called=True), second))
+
+
+@pytest.mark.parametrize(
     ("disagreements", "quarters"),
     [
         ([], None),
@@ -152,7 +167,7 @@ def sure() -> Student:
     return own
 
 
-def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> None:
+def test_the_frozen_student_is_judged_on_the_same_frames(video: str) -> None:
     own = sure()
     with open_video(video, backend="pyav") as frames:
         pictures = frames.frames_at_indices([0, 10, 20])
@@ -163,11 +178,11 @@ def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> Non
         frames=30,
         keys=(key(0, outcome="no_better"), key(5, None, "failed"), key(10, found[1]), key(15, value=None, outcome="failed"), key(20)),
     )
-    judged = beside_unlearned(video, account, own)
-    assert [(one.frame, one.learned, one.taught) for one in judged] == [(0, 0.25, False), (10, 0.25, False), (20, 0.25, True)]
-    assert judged[1].began == 0
-    assert judged[2].began == pytest.approx(disagreement(found[2], ORACLE))
-    assert judged[2].began > 0
+    judged = compare_with_frozen(video, account, own)
+    assert [(one.frame, one.learned, one.updated) for one in judged] == [(0, 0.25, False), (10, 0.25, False), (20, 0.25, True)]
+    assert judged[1].frozen == 0
+    assert judged[2].frozen == pytest.approx(disagreement(found[2], ORACLE))
+    assert judged[2].frozen > 0
 
 
 def test_classes_that_the_oracle_does_not_know_do_not_count(video: str) -> None:
@@ -179,14 +194,14 @@ def test_classes_that_the_oracle_does_not_know_do_not_count(video: str) -> None:
     unknown = key(10, of_squares)
     unknown = dataclasses.replace(unknown, boxes={**unknown.boxes, "unknown": ["bar"]})
     for one, agrees in ((unknown, True), (key(10, of_squares), False)):
-        (judged,) = beside_unlearned(video, Account(frames=30, keys=(one,)), own)
-        assert (judged.began == 0) is agrees
+        (judged,) = compare_with_frozen(video, Account(frames=30, keys=(one,)), own)
+        assert (judged.frozen == 0) is agrees
 
 
 def test_the_means_are_over_frames_after_the_first_kept_update() -> None:
-    def one(learned: float, began: float, taught: bool) -> BesideUnlearned:
-        return BesideUnlearned(frame=0, learned=learned, began=began, taught=taught)
+    def one(learned: float, frozen: float, updated: bool) -> FrozenComparison:
+        return FrozenComparison(frame=0, learned=learned, frozen=frozen, updated=updated)
 
     judged = [one(0.9, 0.9, False), one(0.2, 0.5, True), one(0.4, 0.6, True)]
-    assert as_row(judged) == {"key_frames": 2, "learned": pytest.approx(0.3), "as_it_began": pytest.approx(0.55)}
-    assert as_row(judged[:1]) == {"key_frames": 0, "learned": None, "as_it_began": None}
+    assert as_row(judged) == {"key_frames": 2, "learned": pytest.approx(0.3), "frozen": pytest.approx(0.55)}
+    assert as_row(judged[:1]) == {"key_frames": 0, "learned": None, "frozen": None}

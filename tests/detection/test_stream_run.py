@@ -258,6 +258,24 @@ def test_files_of_others_are_not_replaced(video, tmp_path):
     assert json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
 
 
+def test_files_that_only_another_verb_writes_are_left_alone(video, tmp_path):
+    """Those of tkd, say, which names them itself."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("of a run that trained")
+    with pytest.raises(ConfigError, match=r"the output exists: .*report\.html"):
+        folders.claim(tmp_path / "out", {}, overwrite=False, added=("report.html",))
+    walk(video, tmp_path / "out")
+    walk(video, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "report.html").read_text() == "of a run that trained"
+    folders.claim(tmp_path / "out", {}, overwrite=True, added=("report.html",))
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_an_error_within_a_locked_folder_is_no_other_process(tmp_path):
+    with pytest.raises(BlockingIOError), folders.locked(tmp_path):
+        raise BlockingIOError
+
+
 def test_two_do_not_work_in_one_folder(video, whole, tmp_path):
     """Each would take the other's part for its own: frames would be missing."""
     inside, let = threading.Event(), threading.Event()

@@ -344,9 +344,9 @@ LEARNING = (
     ),
     Mutant(
         "two writers",
-        "vidkd/engine/run_folder.py",
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "vidkd/base/files.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/engine/test_run_names.py::test_two_at_the_same_time_are_refused",),
     ),
     Mutant(

@@ -105,7 +105,7 @@ HEAD = "clip,start_s,end_s,group,label,predicted,correct,p_a,p_b\n"
     [
         ("clip,label\nx,a\n", "missing : start_s"),
         (HEAD.replace(",p_a,p_b", "") + "x,0,,g,a,a,1\n", "p_<class>"),
-        (HEAD + "x,0,,g,a,a,1,0.5,0.5\nx,0,,g,c,a,1,0.5,0.5\n", "reason : 'c'"),
+        (HEAD + "x,0,,g,a,a,1,0.5,0.5\nx,0,,g,c,a,1,0.5,0.5\n", "reason : 'c' is none of the classes: a, b"),
         (HEAD + "x,0,,g,a,a,1,0.5,many\n", "many"),
     ],
 )

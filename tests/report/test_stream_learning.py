@@ -3,21 +3,21 @@
 import pytest
 
 from vidkd.detection.metrics import disagreement
-from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
+from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow
 from vidkd.report.parts import Estimate
 from vidkd.report.stream_learning import DISAGREEMENT, FEWEST, learning_notes, learning_table, verdict
 from vidkd.runtime.detections import Detections
 
 
-def pairs(*values: tuple[float, float], taught_from: int = 1) -> list[BesideUnlearned]:
-    """Pairs of (as it had learned, as it began)."""
+def pairs(*values: tuple[float, float], updated_from: int = 1) -> list[FrozenComparison]:
+    """Pairs of (learning, frozen)."""
     return [
-        BesideUnlearned(frame=20 * place, learned=learned, began=began, taught=place >= taught_from)
-        for place, (learned, began) in enumerate(values)
+        FrozenComparison(frame=20 * place, learned=learned, frozen=frozen, updated=place >= updated_from)
+        for place, (learned, frozen) in enumerate(values)
     ]
 
 
-def account(judged: list[BesideUnlearned]) -> Account:
+def account(judged: list[FrozenComparison]) -> Account:
     keys = tuple(KeyFrameRow(frame=one.frame, time_s=one.frame / 10, disagreement=one.learned, outcome="kept") for one in judged)
     return Account(frames=20 * len(keys), keys=keys)
 
@@ -29,7 +29,7 @@ STEADY = [(0.5, 0.5)] + [(0.3 + 0.01 * place, 0.5 + 0.01 * place) for place in r
     ("values", "said"),
     [
         (STEADY, "Learning helped on the key frames."),
-        ([(began, learned) for learned, began in STEADY], "Learning did harm on the key frames."),
+        ([(frozen, learned) for learned, frozen in STEADY], "Learning did harm on the key frames."),
         ([(0.5, 0.5)] + 6 * [(0.3, 0.4), (0.4, 0.3)], "Whether learning helped cannot be distinguished from chance."),
     ],
 )
@@ -37,16 +37,16 @@ def test_the_verdict_follows_the_interval_of_the_paired_difference(values: list[
     judged = pairs(*values)
     told = verdict(account(judged), judged)
     assert told.startswith(said)
-    learned, began = (100 * sum(pair[side] for pair in values[1:]) / len(values[1:]) for side in (0, 1))
-    assert f"{learned:.1f} %; that of the student as it began, without learning, is {began:.1f} % on the same frames" in told
+    learned, frozen = (100 * sum(pair[side] for pair in values[1:]) / len(values[1:]) for side in (0, 1))
+    assert f"{learned:.1f} %; that of the frozen student is {frozen:.1f} % on the same frames" in told
     assert "only key frames are judged" in told
     assert learning_notes(account(judged), judged) == {
-        "disagreement on key frames, without and with learning": f"{began:.1f} % \N{RIGHTWARDS ARROW} {learned:.1f} %"
+        "disagreement on key frames, without and with learning": f"{frozen:.1f} % \N{RIGHTWARDS ARROW} {learned:.1f} %"
     }
 
 
 def test_frames_in_whose_choice_the_student_had_a_say_cannot_show_harm() -> None:
-    worse, better = pairs(*[(began, learned) for learned, began in STEADY]), pairs(*STEADY)
+    worse, better = pairs(*[(frozen, learned) for learned, frozen in STEADY]), pairs(*STEADY)
     told = verdict(account(worse), worse, blind=False)
     assert told.startswith("Whether learning helped cannot be judged from these key frames.")
     assert "it looks worse here" in told
@@ -62,7 +62,7 @@ def test_few_key_frames_give_no_verdict() -> None:
 
 
 def test_a_student_that_never_learned() -> None:
-    judged = pairs(*STEADY, taught_from=99)
+    judged = pairs(*STEADY, updated_from=99)
     assert verdict(account(judged), judged).startswith("The student learned nothing before its last key frame")
 
 

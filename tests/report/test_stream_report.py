@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
+from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow
 from vidkd.report.page import render_html
 from vidkd.report.parts import Estimate, Strip
 from vidkd.report.stream import MOST_STRIPS, key_frame_strips, stream_report
@@ -117,17 +117,17 @@ def test_how_many_key_frames_have_pictures(folder: Path) -> None:
     assert every.strips_caption == "Only boxes of a score of at least 0.4 are drawn: those that count in the disagreement."
 
 
-def test_the_student_as_it_began_stands_beside(folder: Path) -> None:
+def test_the_frozen_student_is_shown_too(folder: Path) -> None:
     plain = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed")
     assert plain.text.startswith("Whether learning helped cannot be judged from this run.")
-    judged = [BesideUnlearned(frame=frame, learned=0.4, began=0.9, taught=frame > 0) for frame in (0, 20, 60, 80)]
+    judged = [FrozenComparison(frame=frame, learned=0.4, frozen=0.9, updated=frame > 0) for frame in (0, 20, 60, 80)]
     report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", judged=judged)
     assert report.tables[0].title == "Disagreement with and without learning"
     assert report.text.startswith("On the 3 key frames after its first update")
     assert report.notes["disagreement on key frames, without and with learning"] == "90.0 % \N{RIGHTWARDS ARROW} 40.0 %"
     line = report.figures[0]
-    assert all(f">{label}<" in line.svg for label in ("as it had learned", "as it began", "learned"))
-    assert "as it began" not in plain.figures[0].svg
+    assert all(f">{label}<" in line.svg for label in ("learning", "frozen", "learned"))
+    assert ">frozen<" not in plain.figures[0].svg
     assert "IoU of at least 0.5" in line.caption
 
 

@@ -1,8 +1,10 @@
 """Files that are either whole or not there: atomic writes, JSON, JSON lines."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -12,6 +14,8 @@ from typing import IO, Any
 
 from vidkd.base.errors import DataError, VidkdError, WriteError, nearest
 
+log = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -57,6 +61,26 @@ def writing(path: Path | str) -> Iterator[None]:
         if named is not None and named.parent != path.parent and named not in path.parents:
             raise
         raise WriteError.of(path, error) from error
+
+
+def lock(descriptor: int, in_use: VidkdError) -> None:
+    """Lock an open file or folder until its descriptor is closed, which a kill does too.
+
+    Raises `in_use` if another process holds it. Where the file system has no locks (some network ones), a warning is logged and the caller
+    proceeds; so it does on Windows.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise in_use from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning("the file system has no locks (%s): start only one process here", error.strerror)
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -22,13 +22,13 @@ from vidkd.cli.learning import recorded as recorded_learning
 from vidkd.cli.tkd import Settings
 from vidkd.cli.tkd_policies import check_policies, check_selector, compare_policies, compare_with_selector, policies_of
 from vidkd.detection.online import AsynchronousLearner, OneAtATime, Oracle, Student, SynchronousLearner, TimedOracle
-from vidkd.detection.online.account import Account, as_row, beside_unlearned, read_account, write_key_frames
+from vidkd.detection.online.account import KEY_FRAMES, LOSSES, Account, as_row, compare_with_frozen, read_account, write_key_frames
 from vidkd.detection.online.config import LearningConfig, load_learning_config
 from vidkd.detection.online.stepper import LearningStepper
 from vidkd.detection.opening import EXPORTED, recorded
 from vidkd.detection.policies import BLIND, names_selector, open_policy
 from vidkd.detection.stream import ByteTracker, Filtered, Stepper, StreamConfig, Tracked, walk_stream
-from vidkd.detection.stream.folder import REPORT, SUMMARY
+from vidkd.detection.stream.folder import SUMMARY
 from vidkd.detection.stream.inputs import find_inputs, folder_names
 from vidkd.detection.stream.run import frames_wanted, writing
 from vidkd.engine.interrupts import Interrupt
@@ -40,6 +40,7 @@ from vidkd.report.stream_learning import FEWEST
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.html"
 TIMEOUT_S = 10.0
 """Of an answer in parallel to the stream."""
 
@@ -156,6 +157,7 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
                 draw=functools.partial(draw_boxes, class_names=names),
                 stop=stop,
                 overwrite=job.given.overwrite,
+                added=(KEY_FRAMES, LOSSES, REPORT),
             )
         except VideoError:
             if (folder / "summary.json").exists():  # of an input that broke off, what there was counts
@@ -202,13 +204,13 @@ def write_account(item: str, job: Job) -> None:
     folder, given = job.folders[item], job.given
     account = read_account(folder / "detections.jsonl")
     strips = [] if is_live(item) else key_frame_strips(item, account, job.student.class_names, sequence_fps=given.fps)
-    judged = [] if is_live(item) else beside_unlearned(item, account, job.student, sequence_fps=given.fps)
+    judged = [] if is_live(item) else compare_with_frozen(item, account, job.student, sequence_fps=given.fps)
     chosen: dict[str, Any] = {"policy": Path(given.policy).name, "budget": given.budget}
     page = stream_report(folder, account, **chosen, strips=strips, judged=judged, policies=policies_of(folder))
     with writing(folder, frames=account.frames):
         write_key_frames(folder, account.keys)
         render_report(folder / REPORT, page)
-        frozen = {"without_learning": as_row(judged)} if judged else {}
+        frozen = {"compared_with_frozen": as_row(judged)} if judged else {}
         write_json(folder / SUMMARY, {**read_json(folder / SUMMARY), "learning": {**chosen, **account.as_row(), **frozen}})
 
 
@@ -218,7 +220,7 @@ def _said(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     if summary["status"] == "stopped":
         further = "it cannot be resumed: --overwrite starts again" if job.given.asynchronous else "the same command resumes"
         return f"{folder}: stopped after {summary['frames']} frames; {further}"
-    frozen = read_json(folder / SUMMARY)["learning"].get("without_learning")
+    frozen = read_json(folder / SUMMARY)["learning"].get("compared_with_frozen")
     said = report(read_account(folder / "detections.jsonl"), summary, str(folder), frozen, chose=job.given.policy not in BLIND)
     saved = job.saved_in(item)
     return f"{said}\nwritten: {folder / REPORT}" + ("" if saved is None else f"\nstudent: {saved}")
@@ -240,7 +242,7 @@ def report(
         limits = "; the student that learned had a say in which these are, and looks worse on them" if chose else ""
         limits = "; too few to say whether learning helped" if count < FEWEST else limits
         frames = "the one key frame" if count == 1 else f"the {count} key frames"
-        lines.append(f"on {frames} after the first update {frozen['learned']:.3f}, frozen {frozen['as_it_began']:.3f}{limits}")
+        lines.append(f"on {frames} after the first update {frozen['learned']:.3f}, frozen {frozen['frozen']:.3f}{limits}")
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     lines.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
-from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, writing
+from vidkd.base.files import append_jsonl, atomic_write, lock, read_jsonl, writing
 from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
 from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
@@ -94,19 +94,11 @@ class RunFolder:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder. Raises ConfigError if another process trains in it."""
-        try:
-            import fcntl
-        except ImportError:  # no such lock on Windows
-            yield
-            return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"another process is training in {self.path}", hint="wait for it, or use another --name") from None
+            lock(file.fileno(), ConfigError(f"another process is training in {self.path}", hint="wait for it, or use another --name"))
             yield
 
     def forget_after(self, step: int, *, judged_again: bool = False) -> None:

@@ -14,8 +14,6 @@ from torch import nn
 from vidkd.base.errors import CheckpointError
 from vidkd.models.low_rank import low_rank
 
-Plan = dict[str, Any]
-
 
 def sizes_of(module: nn.Module) -> dict[str, int]:
     """The sizes of a layer that pruning may change, that of its output first; empty for any other module."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.extras import require
+from vidkd.data.layouts.common import shortened
 from vidkd.engine.evaluate import PREDICTION_COLUMNS
 
 _OBSERVED = "observed"
@@ -48,7 +49,8 @@ def read_predictions(path: Path | str) -> dict[float | None, Judged]:
         rows[_OBSERVED] = rows[_OBSERVED].astype(float) if _OBSERVED in rows.columns else 0.0
         return {fraction or None: _judged(of, classes) for fraction, of in rows.groupby(_OBSERVED)}
     except (KeyError, ValueError) as error:
-        raise DataError(f"a row cannot be read in {path}", reason=error) from error
+        reason = f"{error} is none of the classes: {shortened(classes)}" if isinstance(error, KeyError) else error
+        raise DataError(f"a row cannot be read in {path}", reason=reason, hint="vidkd evaluate writes it again") from error
 
 
 def _judged(rows: Any, classes: tuple[str, ...]) -> Judged:

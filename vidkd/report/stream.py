@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.files import read_json
 from vidkd.detection.metrics.matching import SCORE
-from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow, evenly
+from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow, evenly
 from vidkd.detection.policies import BLIND
 from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
@@ -46,12 +46,12 @@ def stream_report(
     budget: float,
     policy: str,
     strips: Sequence[Strip] = (),
-    judged: Sequence[BesideUnlearned] = (),
+    judged: Sequence[FrozenComparison] = (),
     policies: Mapping[str, Any] | None = None,
 ) -> Report:
     """What a stream's folder and its account say.
 
-    budget: the share of frames that might go to the oracle, in (0, 1]. strips: see `key_frame_strips`. judged: see `beside_unlearned`.
+    budget: the share of frames that might go to the oracle, in (0, 1]. strips: see `key_frame_strips`. judged: see `compare_with_frozen`.
     policies: summary of a study of all policies along the same video.
     """
     summary, made = read_json(folder / "summary.json"), read_json(folder / "run.json")
@@ -81,7 +81,7 @@ def stream_report(
     )
 
 
-def _notes(account: Account, summary: Mapping[str, Any], judged: Sequence[BesideUnlearned]) -> dict[str, str]:
+def _notes(account: Account, summary: Mapping[str, Any], judged: Sequence[FrozenComparison]) -> dict[str, str]:
     notes = {"frames": format_number(account.frames), "calls": format_number(len(account.keys)), "share": _percent(account.share)}
     notes |= learning_notes(account, judged)
     if (speed := summary["frames_per_second"].get("end_to_end")) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
+from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow
 from vidkd.report.drawing import SERIES, canvas, finish, log_scale
 from vidkd.report.figures import thinned
 from vidkd.report.parts import Figure, format_number
@@ -19,11 +19,11 @@ KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
 KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
 
 
-def time_line(account: Account, judged: Sequence[BesideUnlearned] = ()) -> Figure:
+def time_line(account: Account, judged: Sequence[FrozenComparison] = ()) -> Figure:
     """Disagreement of student and oracle on the key frames along the stream; below it the calls and what became of them.
 
-    At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans. judged: see `beside_unlearned`; the
-    student as it began is drawn too.
+    At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans. judged: see
+    `compare_with_frozen`; the frozen student is drawn too.
     """
     answered = [key for key in account.keys if key.disagreement is not None]
     at, unit = _places(account.keys)
@@ -34,13 +34,11 @@ def time_line(account: Account, judged: Sequence[BesideUnlearned] = ()) -> Figur
         above, below = drawing.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.2]})
         x, y = thinned(at[known], values)
         above.plot(x, y, "-", color=SERIES[0], lw=1.2, alpha=0.6)
-        above.plot(x, y, "o", color=SERIES[0], ms=4, label="as it had learned" if judged else None)
+        above.plot(x, y, "o", color=SERIES[0], ms=4, label="learning" if judged else None)
         if judged:
             places = {key.frame: place for key, place in zip(account.keys, at, strict=True)}
             there = np.array([places[one.frame] for one in judged])
-            above.plot(
-                *thinned(there, np.array([one.began for one in judged]) * 100), "o:", color=SERIES[4], lw=1.2, ms=3, label="as it began"
-            )
+            above.plot(*thinned(there, np.array([one.frozen for one in judged]) * 100), "o:", color=SERIES[4], lw=1.2, ms=3, label="frozen")
         above.set(ylim=(-3, 103), ylabel="disagreement (%)")
         _call_bars(below, at, account.keys)
         below.set(xlabel=unit, ylabel="calls")

@@ -7,7 +7,7 @@ import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, paired_difference
 from vidkd.detection.metrics.matching import IOU, SCORE
-from vidkd.detection.online.account import Account, BesideUnlearned
+from vidkd.detection.online.account import Account, FrozenComparison
 from vidkd.report.parts import Estimate, Table, format_number
 
 STRETCHES = 20
@@ -30,29 +30,29 @@ LOOKED = (
 )
 
 
-def verdict(account: Account, judged: Sequence[BesideUnlearned] = (), *, blind: bool = True) -> str:
+def verdict(account: Account, judged: Sequence[FrozenComparison] = (), *, blind: bool = True) -> str:
     """A paragraph: whether learning helped on the key frames, and what that says; empty for a stream without any disagreement.
 
-    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames are known. blind: whether the key
+    judged: see `compare_with_frozen`; without them only the first and the last quarter of the key frames are known. blind: whether the key
     frames were chosen without a look at the student; else they cannot show that learning did harm.
     """
     if account.quarters is None:
         return ""
-    taught = [one for one in judged if one.taught]
+    updated = [one for one in judged if one.updated]
     if not judged:
         return f"{_by_quarters(account)} {LIMITS}"
-    if not taught:
+    if not updated:
         return "The student learned nothing before its last key frame: no update was kept, or only the last one."
-    return " ".join([_by_pairs(taught, blind=blind), *([] if blind else [LOOKED]), LIMITS])
+    return " ".join([_by_pairs(updated, blind=blind), *([] if blind else [LOOKED]), LIMITS])
 
 
-def _by_pairs(taught: Sequence[BesideUnlearned], *, blind: bool) -> str:
-    difference = _difference(taught)
-    learned, began = (_mean(taught, name) for name in ("learned", "began"))
-    where = f"On the {len(taught)} key frames after its first update" if len(taught) > 1 else "On the one key frame after its first update"
+def _by_pairs(updated: Sequence[FrozenComparison], *, blind: bool) -> str:
+    difference = _difference(updated)
+    learned, frozen = (_mean(updated, name) for name in ("learned", "frozen"))
+    frames = f"the {len(updated)} key frames" if len(updated) > 1 else "the one key frame"
     numbers = (
-        f"{where} the student's disagreement with the oracle was {_percent(learned)}; that of the student as it began, without "
-        f"learning, is {_percent(began)} on the same frames"
+        f"On {frames} after its first update the student's disagreement with the oracle was {_percent(learned)}; that of the frozen "
+        f"student is {_percent(frozen)} on the same frames"
     )
     if difference.ci95 is None:
         return f"{numbers}. These are too few to say whether learning helped."
@@ -78,49 +78,49 @@ def _by_quarters(account: Account) -> str:
     )
 
 
-def learning_notes(account: Account, judged: Sequence[BesideUnlearned] = ()) -> dict[str, str]:
+def learning_notes(account: Account, judged: Sequence[FrozenComparison] = ()) -> dict[str, str]:
     """The same in one line, for the head of a page: without and with learning, else on the first and the last quarter of the key frames."""
-    if taught := [one for one in judged if one.taught]:
-        began, learned = _mean(taught, "began"), _mean(taught, "learned")
-        return {"disagreement on key frames, without and with learning": f"{_percent(began)} \N{RIGHTWARDS ARROW} {_percent(learned)}"}
+    if updated := [one for one in judged if one.updated]:
+        frozen, learned = _mean(updated, "frozen"), _mean(updated, "learned")
+        return {"disagreement on key frames, without and with learning": f"{_percent(frozen)} \N{RIGHTWARDS ARROW} {_percent(learned)}"}
     if account.quarters is None:
         return {}
     first, last = account.quarters
     return {"disagreement, first to last quarter of key frames": f"{_percent(first)} \N{RIGHTWARDS ARROW} {_percent(last)}"}
 
 
-def learning_table(judged: Sequence[BesideUnlearned], *, answered: int) -> Table:
+def learning_table(judged: Sequence[FrozenComparison], *, answered: int) -> Table:
     """Disagreement of both students on the first and the last quarter of the key frames, and on all after the first update.
 
     judged: at least one. answered: how many key frames the oracle answered, of which these may be a part.
     """
     quarter = math.ceil(len(judged) / 4)
     parts = {"first quarter": judged[:quarter], "last quarter": judged[-quarter:]}
-    if taught := [one for one in judged if one.taught]:
-        parts["all after the first update"] = taught
+    if updated := [one for one in judged if one.updated]:
+        parts["all after the first update"] = updated
     rows = []
     for name, part in parts.items():
-        learned, began = (_mean(part, which) for which in ("learned", "began"))
-        found = _difference(part) if part is taught else None
-        change = Estimate(value=learned - began, ci95=None if found is None else found.ci95, signed=True)
-        rows.append((name, len(part), Estimate(value=learned), Estimate(value=began), change))
-    columns = ("key frames", "number", "as it had learned (%)", "as it began (%)", "difference (points)")
+        learned, frozen = (_mean(part, which) for which in ("learned", "frozen"))
+        found = _difference(part) if part is updated else None
+        change = Estimate(value=learned - frozen, ci95=None if found is None else found.ci95, signed=True)
+        rows.append((name, len(part), Estimate(value=learned), Estimate(value=frozen), change))
+    columns = ("key frames", "number", "learning (%)", "frozen (%)", "difference (points)")
     of = "" if len(judged) == answered else f" Judged on {len(judged)} of {answered} key frames, spread evenly."
-    brackets = "" if len(taught) < FEWEST else " In brackets the 95 % interval over stretches of the stream."
-    caption = f"{DISAGREEMENT} As it began: the student without any learning, on the same frames.{brackets}{of}"
+    brackets = "" if len(updated) < FEWEST else " In brackets the 95 % interval over stretches of the stream."
+    caption = f"{DISAGREEMENT} Frozen: the student without any learning, on the same frames.{brackets}{of}"
     return Table(title="Disagreement with and without learning", columns=columns, rows=tuple(rows), caption=caption)
 
 
-def _difference(part: Sequence[BesideUnlearned]) -> Interval:
-    """As it had learned minus as it began, over stretches of the stream; without an interval for fewer than FEWEST frames."""
+def _difference(part: Sequence[FrozenComparison]) -> Interval:
+    """Learning minus frozen, over stretches of the stream; without an interval for fewer than FEWEST frames."""
     groups = [str(place * min(STRETCHES, len(part)) // len(part)) for place in range(len(part))]
-    learned, began = (
-        [Cell(seed=0, place="all", correct=[getattr(one, name) for one in part], group=groups)] for name in ("learned", "began")
+    learned, frozen = (
+        [Cell(seed=0, place="all", correct=[getattr(one, name) for one in part], group=groups)] for name in ("learned", "frozen")
     )
-    return paired_difference(learned, began, over=("groups",) if len(part) >= FEWEST else ("seeds",))
+    return paired_difference(learned, frozen, over=("groups",) if len(part) >= FEWEST else ("seeds",))
 
 
-def _mean(part: Sequence[BesideUnlearned], name: str) -> float:
+def _mean(part: Sequence[FrozenComparison], name: str) -> float:
     return float(np.mean([getattr(one, name) for one in part]))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import BoxManifest, FrameKey
-from vidkd.detection.metrics.matching import match_at_each
+from vidkd.detection.metrics.matching import match_at_each, of_frame
 from vidkd.runtime.detections import Detections
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -47,7 +47,7 @@ def average_precision(truth: BoxManifest, detections: Mapping[FrameKey, Detectio
     Labels of both index truth.classes. Ignored regions are crowds in COCO's sense: a detection that lies in one by the share of
     its own area that the IoU asks for counts neither way. At most 100 detections of a class in a frame count, best first. Detections of
     one class with equal scores go in the order of `truth`.
-    Raises KeyError for a frame without an entry (found nothing is an empty `Detections`), DataError if no frame is left.
+    Raises DataError for a frame without an entry (see `of_frame`), and if no frame is left.
     Source: the protocol of pycocotools, which tests compare it with (faster-coco-eval).
     """
     frames = tuple(frame for frame in truth.frames if frame.complete)
@@ -100,7 +100,7 @@ class _Class:
 
 def _matched(truth: BoxManifest, detections: Mapping[FrameKey, Detections]) -> list[_Class]:
     """Every frame's detections matched at every IoU, by class."""
-    parts = [_best(detections[frame.key]) for frame in truth.frames]
+    parts = [_best(of_frame(detections, frame)) for frame in truth.frames]
     frame_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "labels"))
     matchings = [

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey
+from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey, LabelledFrame
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_area, box_iou
 
@@ -167,19 +167,29 @@ class FrameRecall:
         return {"recall50": int(self.found.sum()) / int(self.objects.sum()), "recall50_video": sum(of_videos) / len(of_videos)}
 
 
+def of_frame(detections: Mapping[FrameKey, Detections], frame: LabelledFrame) -> Detections:
+    """The detections of a frame. Raises DataError where it has no entry, which is no frame in which nothing was found."""
+    if (found := detections.get(frame.key)) is None:
+        place = frame.path if frame.frame_index is None else f"{frame.path}, frame {frame.frame_index}"
+        raise DataError(f"no detections of: {place}", hint="file Detections.none() under (path, frame index) where nothing was found")
+    return found
+
+
 def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, score: float = 0.0) -> FrameRecall:
     """How many annotated objects were found, by boxes of at least `score` that overlap them by IOU and have their class.
 
-    Detections are filed under (path, frame index). Boxes of one frame with the same track id are one object with several names (a cyclist:
-    "bicycle" or "person"), found under any of them. Ignored regions are nothing to find; frames with nothing to find are left out.
-    Raises KeyError for a frame without an entry, DataError if no frame is left.
+    Detections are filed under (path, frame index), see `of_frame`. Boxes of one frame with the same track id are one object with several
+    names (a cyclist: "bicycle" or "person"), found under any of them. Ignored regions are nothing to find; frames with nothing to find are
+    left out.
+    Raises DataError for a frame without an entry, and if no frame is left.
     """
     frames = [frame for frame in truth.frames if not frame.ignore.all()]
     if not frames:
         raise DataError(f"data set '{truth.name}' has no frame with an object to find")
     counts = np.zeros((2, len(frames)), np.int64)
     for place, frame in enumerate(frames):
-        shown = detections[frame.key].select(detections[frame.key].scores >= score)
+        found = of_frame(detections, frame)
+        shown = found.select(found.scores >= score)
         matched = match(shown, frame.boxes, frame.labels, ignore=frame.ignore).truth_of
         objects = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
         counts[:, place] = len(np.unique(objects[~frame.ignore])), len(np.unique(objects[matched[matched >= 0]]))

@@ -1,6 +1,7 @@
 """What learning along a stream achieved, read from the lines that it left and, on key frames, against the frozen student."""
 
 import csv
+import dataclasses
 import json
 import math
 import statistics
@@ -10,20 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.detection.metrics import disagreement
 from vidkd.detection.online.student import Student
-from vidkd.detection.stream.folder import KEY_FRAMES, LOSSES
 from vidkd.runtime.formats import from_row
 from vidkd.video import open_video
 
+KEY_FRAMES, LOSSES = "key_frames.jsonl", "losses.csv"
 LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "interpolated", "outcome")
 NO_ANSWER, FAILED = "no_answer", "failed"
 UNKNOWN = "unknown"
-"""Beside the boxes of a key frame, the classes of the student that the oracle does not know."""
-_OF_UPDATE = ("loss_before", "loss_after", "replay_before", "replay_after", "interpolated", "outcome")
+"""Next to the boxes of a key frame, the classes of the student that the oracle does not know."""
+_OF_ANSWER = ("disagreement", "outcome", "failed", "loss_before", "loss_after", "replay_before", "replay_after", "interpolated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,29 +113,56 @@ class Account:
         }
 
 
+class _Learning(msgspec.Struct):
+    """What a line says of learning: the row of a `FrameRecord`, without what nothing here reads."""
+
+    called: bool
+    seconds: dict[str, float]
+    answered: int | None = None
+    failed: str | None = None
+    disagreement: float | None = None
+    outcome: str = FAILED
+    loss_before: float | None = None
+    loss_after: float | None = None
+    replay_before: float | None = None
+    replay_after: float | None = None
+    interpolated: float | None = None
+
+
+class _Line(msgspec.Struct):
+    frame: int
+    time_s: float | None
+    learning: _Learning
+    key: dict[str, Any] | None = None
+
+
 def read_account(lines: Path) -> Account:
-    """The account of a stream whose `detections.jsonl` this is."""
-    keys: dict[int, dict[str, Any]] = {}
+    """The account of a stream whose `detections.jsonl` this is. Raises DataError, with the line, for one that `tkd` did not write."""
+    keys: dict[int, KeyFrameRow] = {}
     seconds: Counter[str] = Counter()
     calls_s: list[float] = []
     waiting, position = -1, -1  # in parallel to the stream, an answer or a failure is recorded at a later frame, and no call between
-    with lines.open(encoding="utf-8") as file:
-        for position, row in enumerate(map(json.loads, file)):
-            learning = row["learning"]
-            seconds.update(learning["seconds"])
-            calls_s += [learning["seconds"]["oracle"]] if "oracle" in learning["seconds"] else []
-            failed_at = waiting if waiting >= 0 else position
-            if learning["called"]:
-                keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
-                waiting = position
-            if learning["answered"] is not None:
-                keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
-                waiting = -1 if waiting == learning["answered"] else waiting
-            elif learning["failed"] is not None:
-                keys[failed_at] |= {"outcome": FAILED, "failed": learning["failed"]}
-                waiting = -1 if waiting == failed_at else waiting
+    with lines.open("rb") as file:
+        for position, line in enumerate(file):
+            try:
+                row = msgspec.json.decode(line, type=_Line)
+                learning = row.learning
+                seconds.update(learning.seconds)
+                calls_s += [learning.seconds["oracle"]] if "oracle" in learning.seconds else []
+                failed_at = waiting if waiting >= 0 else position
+                if learning.called:
+                    keys[position] = KeyFrameRow(frame=row.frame, time_s=row.time_s, boxes=row.key)
+                    waiting = position
+                if learning.answered is not None or learning.failed is not None:
+                    at = failed_at if learning.answered is None else learning.answered
+                    keys[at] = dataclasses.replace(keys[at], **{name: getattr(learning, name) for name in _OF_ANSWER})
+                    waiting = -1 if waiting == at else waiting
+            except (msgspec.MsgspecError, KeyError) as error:
+                reason = f"an answer to frame {error}, which was not called" if isinstance(error, KeyError) else error
+                hint = "the same command with --overwrite makes the run again"
+                raise DataError(f"not a line of tkd: {lines}:{position + 1}", reason=reason, hint=hint) from None
     oracle_ms = 1000 * statistics.median(calls_s) if calls_s else None
-    return Account(frames=position + 1, keys=tuple(KeyFrameRow(**key) for key in keys.values()), seconds=dict(seconds), oracle_ms=oracle_ms)
+    return Account(frames=position + 1, keys=tuple(keys.values()), seconds=dict(seconds), oracle_ms=oracle_ms)
 
 
 def write_key_frames(folder: Path, keys: Sequence[KeyFrameRow]) -> None:
@@ -153,23 +183,23 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class BesideUnlearned:
+class FrozenComparison:
     """One key frame: the disagreement with the oracle of two students, in [0, 1].
 
-    learned: of the student before it learned from the frame. began: of the one that has learned nothing. taught: whether an update was kept
-    before the frame; the two are equal until then.
+    learned: of the student before it learned from the frame. frozen: of the one that has learned nothing. updated: whether an update was
+    kept before the frame; the two are equal until then.
     """
 
     frame: int
     learned: float
-    began: float
-    taught: bool
+    frozen: float
+    updated: bool
 
 
-def beside_unlearned(video: str, account: Account, student: Student, *, sequence_fps: float | None = None) -> list[BesideUnlearned]:
+def compare_with_frozen(video: str, account: Account, student: Student, *, sequence_fps: float | None = None) -> list[FrozenComparison]:
     """At most MOST_JUDGED key frames, spread evenly over those with boxes of both sides, which asynchronous learning does not record.
 
-    video: read once more at these frames. student: as it began; its class names are those of the account. Raises VideoError where the video
+    video: read once more at these frames. student: the frozen one, with the class names of the account. Raises VideoError where the video
     cannot be read.
     """
     known = evenly([key for key in account.keys if key.boxes is not None and key.disagreement is not None], MOST_JUDGED)
@@ -187,8 +217,9 @@ def beside_unlearned(video: str, account: Account, student: Student, *, sequence
                 unknown = [student.class_names.index(name) for name in key.boxes.get(UNKNOWN, ())]
                 own = student.detect(picture, frame_index=key.frame, time_s=key.time_s).detections
                 own = own.select(~np.isin(own.labels, unknown))
-                taught = first_kept is not None and key.frame > first_kept
-                found.append(BesideUnlearned(frame=key.frame, learned=key.disagreement, began=disagreement(own, theirs), taught=taught))
+                updated = first_kept is not None and key.frame > first_kept
+                frozen = disagreement(own, theirs)
+                found.append(FrozenComparison(frame=key.frame, learned=key.disagreement, frozen=frozen, updated=updated))
     return found
 
 
@@ -198,11 +229,7 @@ def evenly(keys: Sequence[KeyFrameRow], most: int) -> list[KeyFrameRow]:
     return [keys[place] for place in places]
 
 
-def as_row(judged: Sequence[BesideUnlearned]) -> dict[str, Any]:
+def as_row(judged: Sequence[FrozenComparison]) -> dict[str, Any]:
     """Means over the key frames that came after the first update that was kept, for `summary.json`; None without any."""
-    taught = [one for one in judged if one.taught]
-    return {
-        "key_frames": len(taught),
-        "learned": float(np.mean([one.learned for one in taught])) if taught else None,
-        "as_it_began": float(np.mean([one.began for one in taught])) if taught else None,
-    }
+    means = {name: [getattr(one, name) for one in judged if one.updated] for name in ("learned", "frozen")}
+    return {"key_frames": len(means["frozen"]), **{name: float(np.mean(values)) if values else None for name, values in means.items()}}

@@ -135,14 +135,13 @@ class KeyFrameChooser:
     The yes of a policy that plans its calls is a call where the budget allows one. Any other policy calls no sooner than half the even
     spacing after the last call: frames that follow each other teach the same. Its score calls if it passes a threshold that learns the
     quantile of the scores seen; its yes, if calls are not too far ahead of an even pace (AHEAD_SHARE, at least one call).
-    exhaust: calls that fall due are made whether or not the policy wants them, so that policies can be compared at an equal number of
-    calls; not forced on a policy that plans its own. They fall due as soon as MOST_OWED calls are owed: saved up to the end of a block,
-    they would come close upon another there, and leave none to be made in the next one. A score that is not finite counts as 0 and calls
-    for nothing.
+    Calls that fall due are made whether or not the policy wants them, so that policies can be compared at an equal number of calls; not
+    forced on a policy that plans its own. They fall due as soon as MOST_OWED calls are owed: saved up to the end of a block, they would
+    come close upon another there, and leave none to be made in the next one. A score that is not finite counts as 0 and calls for nothing.
     """
 
-    def __init__(self, policy: Policy, budget: CallBudget, *, exhaust: bool = True) -> None:
-        self.policy, self.budget, self.exhaust = policy, budget, exhaust
+    def __init__(self, policy: Policy, budget: CallBudget) -> None:
+        self.policy, self.budget = policy, budget
         horizon = min(budget.window, max(LEVELLED_FRAMES, math.ceil(1 / budget.rate)))
         self._threshold = ScoreThreshold(budget.rate, horizon)
         self._most_ahead = max(1.0, AHEAD_SHARE * budget.rate * horizon)
@@ -154,7 +153,7 @@ class KeyFrameChooser:
         if self.policy.plans:
             called = able and self.budget.may_call and bool(wanted)
         else:
-            called = able and self.budget.may_call and (self._wished(wanted) or self._forced())
+            called = able and self.budget.may_call and (self._wished(wanted) or self._is_due)
             self._threshold.seen(_score(wanted), called)
         self.budget.advance(called)
         return called
@@ -167,8 +166,9 @@ class KeyFrameChooser:
             return bool(wanted) and self._threshold.owed >= -self._most_ahead
         return self._threshold.passes(score)
 
-    def _forced(self) -> bool:
-        return self.exhaust and (self.budget.due or (self.budget.rested and self._threshold.owed >= MOST_OWED))
+    @property
+    def _is_due(self) -> bool:
+        return self.budget.due or (self.budget.rested and self._threshold.owed >= MOST_OWED)
 
     def update(self, feedback: Feedback) -> None:
         """Hand on what an answered call showed."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import atomic_write, read_json, write_json
+from vidkd.base.files import atomic_write, lock, read_json, write_json
 from vidkd.base.walk import file_fingerprint
 from vidkd.detection.stream.pipeline import Seen
 from vidkd.inference.sources import is_live
@@ -32,8 +32,6 @@ CALLED = "called"
 """In a record, what files were called: for the reader, and no reason to refuse to resume."""
 FORMATS = {"video": "annotated.mp4", "jsonl": "detections.jsonl", "coco": "coco.json", "mot": "mot.txt", "csv": "detections.csv"}
 """Format -> file in the folder of an input."""
-KEY_FRAMES, LOSSES, REPORT = "key_frames.jsonl", "losses.csv", "report.html"
-"""What a run that learned adds after the summary."""
 
 
 class Done(msgspec.Struct):
@@ -165,15 +163,16 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool, added: Sequence[str] = ()) -> dict[str, Any] | None:
     """Make the folder that of a run with this record; returns the summary if that run is finished, None if there is work to do.
 
     record: all that the result depends on, of values that JSON can hold. overwrite: remove what a run left there; other files stay.
+    added: names of the files that the caller adds to those of a run.
     Raises ConfigError if the folder holds the work of a run with another record, and lists what differs; files under a run's names; or a
     finished run of which a file is missing.
     """
     now, work = json.loads(json.dumps(record, allow_nan=False)), folder / WORK
-    own = [folder / name for name in (SUMMARY, RECORD, *FORMATS.values(), KEY_FRAMES, LOSSES, REPORT)]
+    own = [folder / name for name in (SUMMARY, RECORD, *FORMATS.values(), *added)]
     if overwrite:
         shutil.rmtree(work, ignore_errors=True)
         for path in own:
@@ -209,17 +208,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises ConfigError if another process has it, OSError if it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
+    if os.name == "nt":  # where a folder cannot be opened
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)  # the folder itself: no lock file is left behind
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, ConfigError(f"another process works in {folder}", hint="wait for it, or another --out"))
         yield
-    except BlockingIOError:
-        raise ConfigError(f"another process works in {folder}", hint="wait for it, or another --out") from None
     finally:
         os.close(descriptor)
 

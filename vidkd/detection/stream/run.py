@@ -60,6 +60,7 @@ def walk_stream(
     draw: Draw | None = None,
     stop: Callable[[], bool] = lambda: False,
     overwrite: bool = False,
+    added: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Walk an input and leave its files in `folder`; returns its summary, with "status": done, found (it was finished) or stopped.
@@ -67,7 +68,7 @@ def walk_stream(
     name: a file, an image sequence, a camera's number or an address. make_stepper: called once the source is open. class_names: those that
     labels index. settings: all that the results depend on besides the config (model, filters), of values that JSON can hold.
     draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file can then be
-    resumed, a live source is finished. overwrite: replace what an earlier run left there.
+    resumed, a live source is finished. overwrite: replace what an earlier run left there. added: names of the files that the caller adds.
     The same call resumes a killed or stopped one. An input that breaks off is finished with what there was, then its VideoError is
     raised, with the frame; of one that fails before a part is safe nothing is left. Raises ConfigError as `claim`, or if another process
     works there; VideoError if nothing can be written; what stepper and draw raise.
@@ -77,7 +78,7 @@ def walk_stream(
     with contextlib.ExitStack() as stack:
         with writing(folder, frames=0):
             stack.enter_context(locked(folder))
-            summary = claim(folder, record, overwrite=overwrite)
+            summary = claim(folder, record, overwrite=overwrite, added=added)
         if summary is not None:
             return _result(summary, "found")
         stack.enter_context(cleanup_on_failure(folder))
