@@ -14,12 +14,15 @@ from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "detectors"
-# Of each: the shipped YAML, how many persons it sees on frame 264 at score 0.25 (7 are there), AP50 on all key frames; measured.
+# Of each: the shipped YAML, how many persons it sees on frame 264 at score 0.25 (7 are there), AP50 on all key frames and its tolerance.
+# Networks in integers answer in steps, and which of two boxes is a step better turns on single pixels: frames of decord and of PyAV, which
+# differ by one level in one of 10,000 values, have .893 and .913 with the first, .867 and .863 with the second. So have 12 draws of such
+# noise: .892 to .915 (mean .911) and .860 to .888 (mean .870); the networks in float move by less than .001.
 DETECTORS = {
-    "yolox_nano/yolox_nano_raw_0.1.1.onnx": ("yolox", 8, 0.889),
-    "yolox_nano/yolox_nano_imagenetnorm_0.1.0.onnx": ("yolox_legacy", 9, 0.876),
-    "yolov8n_int8/yolov8n_int8.tflite": ("yolov8_tflite", 7, 0.893),
-    "yolov8n_int8/omen_yolov8n_full_integer_quant.tflite": ("yolov8_tflite", 8, 0.867),
+    "yolox_nano/yolox_nano_raw_0.1.1.onnx": ("yolox", 8, 0.889, 0.005),
+    "yolox_nano/yolox_nano_imagenetnorm_0.1.0.onnx": ("yolox_legacy", 9, 0.876, 0.005),
+    "yolov8n_int8/yolov8n_int8.tflite": ("yolov8_tflite", 7, 0.905, 0.02),
+    "yolov8n_int8/omen_yolov8n_full_integer_quant.tflite": ("yolov8_tflite", 8, 0.872, 0.02),
 }
 
 
@@ -71,4 +74,5 @@ def test_average_precision_on_the_key_frames(real_data, tmp_path, name):
     evaluation.accumulate()
     evaluation.summarize()
     assert sum(map(len, truth)) == 124
-    assert evaluation.stats[1] == pytest.approx(DETECTORS[name][2], abs=0.01)
+    expected, tolerance = DETECTORS[name][2:]
+    assert evaluation.stats[1] == pytest.approx(expected, abs=tolerance)
