@@ -96,6 +96,7 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"tuning": {"streams": ["both"]}}, "every stream is used for tuning"),
         ({"methods": {"student": {}, "fixed": {"trials": [{"update.lr": 0.1}]}}}, "no stream is there to judge them"),
         ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method in methods.fixed.tuned_as 'nobody'"),
+        ({"methods": {"student": {}, "fixed": {"tuned_as": "student"}}}, "methods.fixed is tuned as student, which has no trials"),
         ({"methods": {"student": {}, "fixed": {"wrong": 2.0}}}, "wrong is a share"),
         ({"methods": {"student": {"kind": "frosty"}}}, "'methods.student.kind' has a wrong value.*found *: frosty.*one of learn"),
     ],

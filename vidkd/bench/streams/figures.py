@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from vidkd.bench.intervals import FEWEST_BLOCKS, Draws, KeptDraws, Units
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.metrics import match, recall_of
+from vidkd.detection.metrics.average_precision import best_of_each_class, class_precision
 from vidkd.detection.metrics.matching import pooled_f1
 from vidkd.runtime.detections import Detections
 
 IOUS = {"ap50": 0.5, "ap30": 0.3}
 """At .3 a box counts that lies on its object but not well: how much of a low AP50 is a matter of place."""
-MOST = 100
-"""Boxes of a class and frame that count, best first, as in COCO's protocol."""
 NOTHING, NEUTRAL = -1, -2
 """In place of the true box that a detection was matched to: there is none; and an ignored region excuses that."""
 PIXELS, SCORES = 100, 10_000
 """Boxes are judged in hundredths of a pixel, scores in ten thousandths."""
-LEVELS = np.linspace(0, 1, 101)
 Whole = NDArray[np.int64]
 
 
@@ -148,39 +146,25 @@ class OnAnnotated(StreamFigure):
     def work_out(self, times_DU: Draws) -> Draws:
         """(D,) the figure, NaN where nothing is to be found."""
         if self.metric == "recall":
-            return _ratio(times_DU @ self.judged.found, times_DU @ self.judged.objects, np.nan)
+            return _ratio(times_DU @ self.judged.found, times_DU @ self.judged.objects)
         classes = np.unique(self.judged.labels_true).tolist()
-        values = np.stack([np.full(len(times_DU), np.nan), *(_class_precision(self.judged, one, self.metric, times_DU) for one in classes)])
+        values = np.stack([np.full(len(times_DU), np.nan), *(self._of_class(one, times_DU) for one in classes)])
         known = ~np.isnan(values)
-        return _ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0), np.nan)
+        return _ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
+
+    def _of_class(self, label: int, times_DU: Draws) -> Draws:
+        judged, matched = self.judged, getattr(self.judged, self.metric)
+        own = np.flatnonzero((judged.labels == label) & (matched != NEUTRAL))
+        own = own[np.argsort(-judged.scores[own], kind="stable")]
+        frame_of = np.repeat(np.arange(len(self)), judged.counts)[own]
+        objects = np.bincount(judged.true_at[judged.labels_true == label], minlength=len(self))
+        precision_D, _ = class_precision(times_DU, frame_of, np.asarray(matched[own] >= 0), objects)
+        return np.asarray(precision_D)
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any], otherwise: float) -> Draws:
-    """A quotient, `otherwise` where the denominator is 0."""
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), otherwise, np.float64), where=below > 0))
-
-
-def _class_precision(judged: Annotated, label: int, metric: str, times_DA: Draws) -> Draws:
-    """(D,) average precision of one class where each frame counts so many times, NaN without a true box.
-
-    Between two right boxes precision only falls, so the curve is known from its T right boxes, and boxes after the last say nothing.
-    """
-    matched, frames = getattr(judged, metric), len(judged.places)
-    at = np.repeat(np.arange(frames), judged.counts)
-    own = np.flatnonzero((judged.labels == label) & (matched != NEUTRAL))
-    own = own[np.argsort(-judged.scores[own], kind="stable")]
-    right_T = np.flatnonzero(matched[own] >= 0)
-    true = times_DA @ np.bincount(judged.true_at[judged.labels_true == label], minlength=frames).astype(np.float64)
-    if not len(right_T):
-        return np.where(true > 0, 0.0, np.nan)
-    begins_T = np.concatenate([[0], right_T[:-1] + 1])
-    times_AD = np.ascontiguousarray(times_DA.T)
-    right = times_AD[at[own[right_T]]].cumsum(axis=0)
-    shown = np.add.reduceat(times_AD[at[own[: right_T[-1] + 1]]], begins_T, axis=0).cumsum(axis=0)
-    best = np.maximum.accumulate(_ratio(right, shown, 0.0)[::-1], axis=0)[::-1]
-    recall = _ratio(right, np.broadcast_to(true, right.shape), 0.0)
-    levels = np.diff(np.searchsorted(LEVELS, recall, side="right"), axis=0, prepend=0)
-    return np.where(true > 0, (best * levels).sum(axis=0) / len(LEVELS), np.nan)
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Draws:
+    """A quotient, NaN where the denominator is 0."""
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0))
 
 
 def judged(truth: BoxManifest, found: Sequence[Detections], score: float) -> Annotated:
@@ -211,10 +195,8 @@ def _recall(truth: BoxManifest, seen: Sequence[Detections], score: float) -> dic
 
 
 def _rounded(found: Detections) -> Detections:
-    """The best MOST of each class, as they are kept."""
-    order = np.argsort(-found.scores, kind="stable")
-    kept = np.concatenate([np.zeros(0, np.int64), *(order[found.labels[order] == label][:MOST] for label in np.unique(found.labels))])
-    found = found.select(np.sort(kept))
+    """Those that count, as they are kept."""
+    found = best_of_each_class(found)
     parts = (found.boxes, PIXELS), (found.scores, SCORES)
     boxes, scores = ((np.rint(part.astype(np.float64) * scale) / scale).astype(np.float32) for part, scale in parts)
     return Detections(boxes=boxes, scores=scores, labels=found.labels)

@@ -244,6 +244,9 @@ class StreamStudySpec(BaseStudySpec):
         shares = [*self.calls, self.tuning.calls, *(share for method in self.methods.values() for share in method.calls)]
         if not all(0 < share <= 1 for share in shares) or not self.calls or len(set(self.calls)) < len(self.calls):
             raise ConfigError("calls are shares of the frames, in (0, 1], each once", found=", ".join(map(str, shares)))
+        for name, method in self.methods.items():
+            if method.tuned_as is not None and not self.methods[method.tuned_as].trials:
+                raise ConfigError(f"methods.{name} is tuned as {method.tuned_as}, which has no trials", hint="give that one trials")
         if not self.tuning.streams and any(method.trials for method in self.methods.values()):
             raise ConfigError("methods have trials, but no stream is there to judge them", hint="tuning: {streams: [NAME]}")
         if not self.test_streams:

@@ -16,7 +16,9 @@ from vidkd.runtime.detections import Detections
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MOST = 100
-"""Detections of a class in a frame that count."""
+"""Detections of a class in a frame that count, best first."""
+MOST_WEIGHTS = 2**24
+"""Weights of detections in draws that are held in memory at once: 128 MiB."""
 METRICS = ("ap50", "map", "ap75", "recall", "recall50")
 """map: mean over classes and IoU .50 to .95 in steps of .05. ap50, ap75: mean over classes at that IoU. recall: mean over classes and the
 same IoUs of the share of boxes found by at most 100 detections of a class in a frame, whatever their score; recall50 at IoU .50.
@@ -100,7 +102,7 @@ class _Class:
 
 def _matched(truth: BoxManifest, detections: Mapping[FrameKey, Detections]) -> list[_Class]:
     """Every frame's detections matched at every IoU, by class."""
-    parts = [_best(of_frame(detections, frame)) for frame in truth.frames]
+    parts = [best_of_each_class(of_frame(detections, frame)) for frame in truth.frames]
     frame_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "labels"))
     matchings = [
@@ -117,7 +119,7 @@ def _matched(truth: BoxManifest, detections: Mapping[FrameKey, Detections]) -> l
     return found
 
 
-def _best(detections: Detections) -> Detections:
+def best_of_each_class(detections: Detections) -> Detections:
     """At most MOST of each class, in the order given."""
     if len(detections) <= MOST:
         return detections
@@ -128,28 +130,40 @@ def _best(detections: Detections) -> Detections:
 
 def _curves(classes: list[_Class], times: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average precision and final recall, (D, C, 10) each by draw, class and IoU; NaN for a class without a true box in the draw."""
-    precision = np.full((len(times), len(classes), len(IOUS)), np.nan)
-    recall = precision.copy()
-    for draw, counts in enumerate(times):
-        for place, each in enumerate(classes):
-            if objects := int(counts @ each.objects):
-                precision[draw, place], recall[draw, place] = _of_class(each, counts, objects)
-    return precision, recall
+    found = np.full((2, len(times), len(classes), len(IOUS)), np.nan)
+    for place, each in enumerate(classes):
+        for number, (right, wrong) in enumerate(zip(each.right, each.wrong, strict=True) if each.objects.any() else ()):
+            counted = right | wrong
+            found[:, :, place, number] = class_precision(times, each.frame_of[counted], right[counted], each.objects)
+    return found[0], found[1]
 
 
-def _of_class(each: _Class, counts: NDArray[np.integer], objects: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average precision and final recall at each IoU, (10,) both. A detection counts as often as its frame was drawn."""
-    weights = counts[each.frame_of]
-    right, wrong = (each.right * weights).cumsum(axis=1), (each.wrong * weights).cumsum(axis=1)
-    if not right.shape[1]:
-        return np.zeros(len(IOUS)), np.zeros(len(IOUS))
-    recall, precision = right / objects, right / np.maximum(right + wrong, 1)
-    best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    found = np.zeros(len(IOUS))
-    for place, (levels, best) in enumerate(zip(recall, best_from_here, strict=True)):
-        first = np.searchsorted(levels, RECALLS)
-        found[place] = best[first[first < len(levels)]].sum() / len(RECALLS)
-    return found, recall[:, -1]
+def class_precision(
+    times_DF: NDArray[np.number], frame_of: NDArray[np.integer], right: NDArray[np.bool_], objects: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """(2, D) average precision of one class at one IoU, and the recall of all its detections, where each frame counts so many times.
+
+    frame_of: (N,) the frame of each detection that counts, best first. right: (N,) whether it has a true box. objects: (F,) true boxes of
+    each frame. NaN for a draw without a true box.
+    Between two right boxes precision only falls, so the curve is known from its R right boxes, and boxes after the last add nothing.
+    """
+    chunk = max(1, MOST_WEIGHTS // max(1, len(frame_of)))
+    if chunk < len(times_DF):
+        parts = (times_DF[first : first + chunk] for first in range(0, len(times_DF), chunk))
+        return np.concatenate([class_precision(part, frame_of, right, objects) for part in parts], axis=1)
+    true_D = np.asarray(times_DF @ objects, np.float64)
+    right_R = np.flatnonzero(right)
+    if not len(right_R):
+        return np.tile(np.where(true_D > 0, 0.0, np.nan), (2, 1))
+    times_FD = np.ascontiguousarray(times_DF.T, np.float64)
+    found_RD = times_FD[frame_of[right_R]].cumsum(axis=0)
+    begins_R = np.concatenate([[0], right_R[:-1] + 1])
+    shown_RD = np.add.reduceat(times_FD[frame_of[: right_R[-1] + 1]], begins_R, axis=0).cumsum(axis=0)
+    best_RD = np.maximum.accumulate((found_RD / np.maximum(shown_RD, 1))[::-1], axis=0)[::-1]
+    recall_RD = found_RD / np.maximum(true_D, 1)
+    levels_RD = np.diff(np.searchsorted(RECALLS, recall_RD, side="right"), axis=0, prepend=0)
+    precision_D = (best_RD * levels_RD).sum(axis=0) / len(RECALLS)
+    return np.where(true_D > 0, [precision_D, recall_RD[-1]], np.nan)
 
 
 def _means(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
