@@ -19,7 +19,7 @@ STREAMS := runs/data/street_shapes/streams
 demo-detection: .venv/ready
 	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
-	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 --config tkd/shapes --threads 1 --out runs/selectors/shapes.pt --overwrite
+	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate '$(STREAMS)/val_*.mp4' --config tkd/shapes --threads 1 --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd study --config configs/studies/streams/demo_detection.yaml --data.root runs/data/street_shapes --out runs/demo-detection --workers 2
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 --config tkd/shapes --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/

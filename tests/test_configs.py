@@ -258,7 +258,7 @@ def _is_tuned(method: MethodSpec, compresses: bool) -> bool:
 @pytest.mark.parametrize("path", DETECTOR_RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_of_a_published_detector_is_judged_on_other_footage_than_it_learns_from(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# vidkd compress --config configs/compress/detectors/{path.name} --root DIR")
+    assert first.startswith(f"# vidkd compress --config configs/compress/detectors/{path.name} --data.root DIR")
     recipe = read_recipe(path)
     assert recipe.weights
     assert recipe.names

@@ -10,7 +10,7 @@ def test_what_was_not_used_longest_gives_way() -> None:
     assert recent.get("a") == 0  # used again
     recent.put("d", 3, 10)
     assert [recent.get(key) for key in "abcd"] == [0, None, 2, 3]
-    assert (len(recent), recent.kept_bytes) == (3, 30)
+    assert (len(recent), recent._bytes) == (3, 30)
 
 
 def test_bytes_are_bounded_too() -> None:
@@ -19,7 +19,7 @@ def test_bytes_are_bounded_too() -> None:
         recent.put(key, key, 40)
     assert [recent.get(key) for key in "abcd"] == [None, None, "c", "d"]
     recent.put("e", "e", 100)
-    assert (len(recent), recent.kept_bytes, recent.get("e")) == (1, 100, "e")
+    assert (len(recent), recent._bytes, recent.get("e")) == (1, 100, "e")
 
 
 def test_a_new_value_takes_the_place_of_the_old_one() -> None:
@@ -27,7 +27,7 @@ def test_a_new_value_takes_the_place_of_the_old_one() -> None:
     recent.put("a", 1, 90)
     recent.put("a", 2, 60)
     recent.put("b", 3, 40)
-    assert (recent.get("a"), recent.get("b"), recent.kept_bytes) == (2, 3, 100)
+    assert (recent.get("a"), recent.get("b"), recent._bytes) == (2, 3, 100)
 
 
 def test_what_is_too_large_by_itself_drives_nothing_out() -> None:
@@ -35,4 +35,4 @@ def test_what_is_too_large_by_itself_drives_nothing_out() -> None:
     recent.put("a", 1, 10)
     recent.put("b", 2, 10)
     recent.put("b", 3, 101)  # and what it was to replace is out of date
-    assert (recent.get("a"), recent.get("b"), recent.kept_bytes) == (1, None, 10)
+    assert (recent.get("a"), recent.get("b"), recent._bytes) == (1, None, 10)

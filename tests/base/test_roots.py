@@ -10,10 +10,10 @@ from vidkd.base.roots import find_below, roots_of
 
 def test_given_folders_stand_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIDKD_DATA", raising=False)
-    assert roots_of(None) == ()
+    assert roots_of(["--rounds", "5"]) == ()
     monkeypatch.setenv("VIDKD_DATA", "/data")
-    assert roots_of(None) == (Path("/data"),)
-    assert roots_of(["a", "b"]) == (Path("a"), Path("b"))
+    assert roots_of([]) == (Path("/data"),)
+    assert roots_of(["--data.root", "a", "--rounds", "5", "--data.root=b"]) == (Path("a"), Path("b"))
 
 
 def test_the_first_folder_that_has_the_file_is_taken(tmp_path: Path) -> None:
@@ -29,5 +29,5 @@ def test_the_first_folder_that_has_the_file_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_nowhere_is_told_with_who_named_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)not there: net.cfg.*study.yaml.*--root DIR"):
+    with pytest.raises(ConfigError, match=r"(?s)not there: net.cfg.*study.yaml.*--data.root DIR"):
         find_below("net.cfg", (tmp_path,), named_by="study.yaml")

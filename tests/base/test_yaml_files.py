@@ -1,9 +1,13 @@
 """YAML of others is read within bounds: what would fill the memory is an error that says where."""
 
+from pathlib import Path
+
 import pytest
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import load_settings
 from vidkd.base.yaml_files import check_bounds
+from vidkd.bench.speed.config import BenchmarkConfig
 
 BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))])
 
@@ -15,8 +19,9 @@ BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)
         (BOMB, "aliases"),
         ("data:\n  " + BOMB.replace("\n", "\n  "), "aliases"),
         ("x" * 2**21, "characters"),
+        ("a: &a {x: *a}", "an alias within what it names"),
     ],
-    ids=["deep", "aliases", "aliases under a key", "long"],
+    ids=["deep", "aliases", "aliases under a key", "long", "an alias of itself"],
 )
 def test_yaml_beyond_bounds_is_refused_at_once(text: str, found: str) -> None:
     with pytest.raises(ConfigError, match=r"too large or too deep: c\.yaml") as caught:
@@ -27,3 +32,20 @@ def test_yaml_beyond_bounds_is_refused_at_once(text: str, found: str) -> None:
 @pytest.mark.parametrize("text", ["", "a: 1", "base: &b {x: [1, 2]}\nc: *b\nd: *b", "a: [1", "a: *nowhere"])
 def test_yaml_within_bounds_is_left_to_its_reader(text: str) -> None:
     check_bounds(text, "c.yaml")
+
+
+@pytest.mark.parametrize(("key", "named"), [("1", "1"), ("on", "on"), ("null", "null"), ("2020-01-01", "2020-01-01")])
+@pytest.mark.parametrize("start", ["", "data:\n  "])
+def test_a_key_that_is_no_text_is_unknown_at_its_line(key: str, named: str, start: str, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("rounds: 3\n", encoding="utf-8")
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(f"base: base.yaml\n{start}{key}: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"unknown setting '{'data.' * bool(start)}{named}'") as caught:
+        load_settings(BenchmarkConfig, path)
+    assert caught.value.lines["where"] == f"{path}:{3 if start else 2}"
+
+
+def test_a_key_that_is_no_text_in_a_flag_is_unknown() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'data\.1'") as caught:
+        load_settings(BenchmarkConfig, overrides=["--data", "{1: 2}"])
+    assert caught.value.lines["where"] == "--data on the command line"

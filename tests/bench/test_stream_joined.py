@@ -176,7 +176,7 @@ def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:
     beyond = make_study(tmp_path, study_content(streams={"a": {"segments": [{"video": "both"}], "ranges": {"late": [9, 99]}}}))
     with pytest.raises(ConfigError, match=r"streams.a.ranges.late ends at 99, the stream at 40"):
         ranges_of(beyond, "a", stretches_of(beyond, "a", places))
-    with pytest.raises(ConfigError, match=r"(?s)not there: nowhere.*--root DIR"):
+    with pytest.raises(ConfigError, match=r"(?s)not there: nowhere.*--data.root DIR"):
         study.find("nowhere", places)
 
 

@@ -149,23 +149,21 @@ def test_files_below_a_root_are_named_as_the_benchmark_wrote_them(
     monkeypatch.chdir(tmp_path)
     models = {"onnx": {"checkpoint": "rgb.onnx", "source": "rgb.pt"}}
     path = write(Path("noise.yaml"), models, cold_starts=1, batches=[1], rounds=1)
-    words = ["--root", "elsewhere", "--root", files, "--out", "out"]
-    assert benchmark(path, *words) == 0
+    monkeypatch.setenv("VIDKD_DATA", str(files))
+    assert benchmark(path, "--out", "out") == 0
     text = Path("out/summary.json").read_text(encoding="utf-8")
     told = json.loads(text)
     assert told["data"]["models"]["onnx"]["what"] == "rgb.onnx"
     assert {"macs", "cold_start_s"} <= set(told["methods"]["onnx"]["metrics"])
     assert str(files) not in text
-    monkeypatch.setenv("VIDKD_DATA", str(files))
-    assert benchmark(path, "--out", "again", "--cold_starts", "0") == 0
     capsys.readouterr()
-    assert benchmark(path, "--root", "elsewhere", "--out", "none") == 2
+    assert benchmark(path, "--data.root", "elsewhere", "--out", "none") == 2
     error = " ".join(capsys.readouterr().err.split())
     for line in (
         "a file that is named is not there: rgb.onnx",
         "models.onnx.checkpoint in noise.yaml:3",
         "looked in : elsewhere, .",
-        "--root DIR",
+        "--data.root DIR",
     ):
         assert line in error
     assert not Path("none").exists()

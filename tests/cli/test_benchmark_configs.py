@@ -16,10 +16,9 @@ COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "prun
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
     command = path.read_text(encoding="utf-8").splitlines()[0]
+    assert command == f"# vidkd benchmark --config configs/benchmark/{path.name} --data.root DIR"
     named = read_benchmark(path).data
-    flag = "--root" if named is not None and named.root else "--data.root"
-    assert command == f"# vidkd benchmark --config configs/benchmark/{path.name} {flag} DIR"
-    config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else [])
+    config = read_benchmark(path, [] if named is not None and named.root else shlex.split(command)[-2:])
     assert config.data is not None
     assert config.data.root
     assert config.base in config.models

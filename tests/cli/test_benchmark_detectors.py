@@ -29,7 +29,7 @@ def test_detectors_on_a_video_below_a_root(tmp_path: Path, capsys: pytest.Captur
     data = {"root": "walk", "layout": "mot", "annotations": ["keyframes.txt"], "classes": ["person"]}
     models = {"bad": {"detector": "bad.onnx"}, "good": {"detector": "good.onnx"}}
     path = write(tmp_path / "frames.yaml", models, data=data, batches=[1])
-    assert benchmark(path, "--root", root, "--out", tmp_path / "out", "--end_to_end", "0") == 0
+    assert benchmark(path, "--data.root", root, "--out", tmp_path / "out", "--end_to_end", "0") == 0
     summary = read_summary(tmp_path / "out" / "summary.json")
     assert [summary["methods"][label]["metrics"]["ap50"]["mean"] for label in models] == [0.0, 1.0]
     (pair,) = summary["paired"]

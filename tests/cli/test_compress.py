@@ -79,8 +79,6 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     assert "an exported file cannot be compressed" in capsys.readouterr().err
     assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--data.rooot", "x") == 2
     assert "did you mean : --data.root" in capsys.readouterr().err
-    assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--root", tmp_path) == 2
-    assert "--root is for detectors" in capsys.readouterr().err
     recipe.write_text("steps: [{prune: {ratio: 2}}]")
     assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path) == 2
     assert f"{recipe}: steps[0], prune" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_every_file_of_one_video(
 
 
 def test_filters_and_formats(video: Path, model: Path, tmp_path: Path) -> None:
-    common = ("--model", model, "--formats", "jsonl", "csv")
+    common = ("--model", model, "--formats", "jsonl,csv")
     assert run(video, *common, "--classes", "dog", "--out", tmp_path / "dogs") == 0
     assert [row["classes"] for row in rows(tmp_path / "dogs" / "street")] == [[]] * 10 + [["dog"]] * 10
     assert run(video, *common, "--score", 0.7, "--out", tmp_path / "sure") == 0

@@ -98,7 +98,7 @@ def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path:
 @pytest.mark.slow
 def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
-    command = ["--model", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-exclude", "backbone.net.stem*"]
+    command = ["--model", teacher, "--out", ",".join(map(str, files)), "--int8", "--int8-clips", 6, "--int8-exclude", "backbone.net.stem*"]
     assert verb("export", *command) == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 6 training clips of 3 classes\n" in printed

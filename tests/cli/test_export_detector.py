@@ -49,7 +49,7 @@ def test_detect_without_torch_finds_what_the_run_finds(
 
 def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
-    assert verb("export", "--model", student, "--out", *files, "--int8", "--int8-clips", 4) == 0
+    assert verb("export", "--model", student, "--out", ",".join(map(str, files)), "--int8", "--int8-clips", 4) == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 4 training frames\n" in printed
     assert printed.count("3 layers in eight-bit integers: 3 convolutions; in float: none\n") == 2
@@ -84,6 +84,6 @@ def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> 
 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verb("export", "--model", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
+    assert verb("export", "--model", student, "--out", tmp_path / "a.onnx", "--out", tmp_path / "a.pt2") == 2
     assert "not a format of export of this network" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from started import run_to_end, started
@@ -159,10 +160,12 @@ class Kind:
     Args:
         inputs: videos.
         seed: drawn from.
+        names: kept.
     """
 
     inputs: tuple[str, ...] = positional("VIDEO")
     seed: int = 0
+    names: tuple[Literal["cat", "dog", "cow"], ...] = ()
     settings: tuple[str, ...] = ()
 
 
@@ -180,11 +183,25 @@ def test_the_value_of_a_setting_is_no_argument_of_the_verb(words: list[str], vid
     assert (found.inputs, found.settings) == (videos, settings)
 
 
+@pytest.mark.parametrize(
+    "words", [["--names", "cat,dog", "a.mp4"], ["--names=cat", "a,b.mp4", "--names", "dog,"], ["--names", "[cat, dog]", "x"]]
+)
+def test_a_list_is_one_word_with_commas_and_its_flag_may_be_repeated(words: list[str]) -> None:
+    found = VerbParser(Kind, prog="vidkd verb").read(words)
+    assert (found.names, len(found.inputs)) == (("cat", "dog"), 1)
+
+
+def test_how_a_wrong_list_is_mended_is_given_as_a_flag() -> None:
+    with pytest.raises(ConfigError) as error:
+        VerbParser(Kind, prog="vidkd verb").read(["a.mp4", "--names", "cat,dgo"])
+    assert error.value.lines["fix"] == "leave out --names   (the default)"
+
+
 def test_the_file_of_a_verb_holds_its_settings_and_those_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text("inputs: [a.mp4]\nseed: 4\nupdate: {lr: 0.1, interpolate: []}\n")
     found = VerbParser(Kind, prog="vidkd verb").read(["--config", str(tmp_path / "v.yaml"), "--update.lr", "2"])
     assert (found.inputs, found.seed) == (("a.mp4",), 4)
-    assert found.settings == ("--update.lr=0.1", "--update.interpolate=[]", "--update.lr", "2")
+    assert found.settings == ("--update.interpolate=[]", "--update.lr", "2")
     with pytest.raises(ConfigError) as error:
         VerbParser(Kind, prog="vidkd verb").read(["a.mp4", "--seed", "x"])
     assert str(error.value).splitlines()[0] == "'--seed' has a wrong value"

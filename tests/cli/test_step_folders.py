@@ -23,10 +23,10 @@ def student(streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def step(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def step(student: Path, streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a pruned network; its student lies below a root."""
     runs = tmp_path_factory.mktemp("small")
-    assert compress(runs, "{prune: {ratio: 0.2}}", "runs/tiny", "--root", student.parents[1]) == 0
+    assert compress(runs, "{prune: {ratio: 0.2}}", "runs/tiny", "--data.root", student.parents[1], "--data.root", streets) == 0
     return runs / "small" / "1_prune"
 
 

@@ -28,7 +28,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_that_comes_of_a_video(
     video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run(video, networks, tmp_path, "--formats", "csv", "video", "--save-student", tmp_path / "after") == 0
+    assert run(video, networks, tmp_path, "--formats", "csv,video", "--save-student", tmp_path / "after") == 0
     folder = tmp_path / "street"
     names = {"detections.csv", "annotated.mp4", "detections.jsonl", "run.json", "summary.json"}
     assert {path.name for path in folder.iterdir()} == names | {"key_frames.jsonl", "losses.csv", "report.html"}
@@ -66,10 +66,10 @@ def test_all_that_comes_of_a_video(
     assert any(key["outcome"] == "kept" for key in keys)
     assert not np.array_equal(learned, before)
     (folder / "report.html").unlink()
-    assert run(video, networks, tmp_path, "--formats", "csv", "video") == 0
+    assert run(video, networks, tmp_path, "--formats", "csv,video") == 0
     assert "found finished: 20 frames, 4 calls" in capsys.readouterr().out
     assert (folder / "report.html").exists()
-    assert run(video, networks, tmp_path, "--formats", "csv", "video", "--save-student", tmp_path / "late") == 2
+    assert run(video, networks, tmp_path, "--formats", "csv,video", "--save-student", tmp_path / "late") == 2
     assert "finished without --save-student" in capsys.readouterr().err
 
 

@@ -23,7 +23,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_policy_learns_along_the_same_video(
     video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shares = ("--compare-policies", 0.1, 0.2)
+    shares = ("--compare-policies", "0.1,0.2")
     assert run(video, networks, tmp_path, *shares) == 0
     folder = tmp_path / "street" / "policies"
     study = read_stream_study(folder / "study.yaml").spec
@@ -91,7 +91,7 @@ def test_a_study_that_fails_leaves_the_run_its_own_report(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "student.cfg").write_text("of somebody else")
     study = read_stream_study(folder / "policies" / "study.yaml")
-    places = Places(roots=roots_of(None), results=tmp_path, cache=tmp_path)
+    places = Places(roots=roots_of(()), results=tmp_path, cache=tmp_path)
     assert study.find(study.spec.student.cfg, places) == (folder / "policies" / "student.cfg").resolve()
 
 

@@ -143,7 +143,8 @@ def test_a_finished_teacher_that_has_seen_more_labels_is_warned_of(
     caplog.clear()
     assert train("--config", path, "--name", "few", "--data.label_fraction", 0.5, "--data.unlabelled", "use") == 0
     warned = [record.getMessage() for record in caplog.records if "label_fraction" in record.getMessage()]
-    assert warned == [f"{teacher} is finished and used as it is: data.label_fraction was 1.0 there, not 0.5"]
+    seen = "has seen labels that its student is not given: data.label_fraction was 1.0 there and is 0.5 here"
+    assert warned == [f"{teacher} {seen}; --teacher {teacher}-2 trains another"]
     assert "few: 6 training clips are learned with their label, 6 are seen without one (data.unlabelled: use)" in caplog.messages
     caplog.clear()
     assert train("--config", path, "--name", "few-2", "--teacher", f"{teacher}-2", "--data.label_fraction", 0.5) == 0

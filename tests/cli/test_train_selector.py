@@ -30,7 +30,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def run(training: list[Path], judging: list[Path], networks: list[str], out: Path, *more: object) -> int:
-    given = [*map(str, training), "--validate", *map(str, judging), *networks, "--out", str(out)]
+    given = [*map(str, training), "--validate", ",".join(map(str, judging)), *networks, "--out", str(out)]
     common = ("--device", "cpu", "--threads", "1", "--budget", "0.25", "--window", "8", "--every", "2", "--score", "0.3")
     return run_verb(
         "train_selector", [*given, *common, *map(str, more), "--update.steps", "1", "--selector.epochs", "3", "--selector.units", "4"]

@@ -98,5 +98,5 @@ def test_files_are_found_below_the_roots_first(tmp_path: Path) -> None:
     path.write_text("student: net.cfg\nsteps: [{prune: {}}]\n")
     (tmp_path / "net.cfg").touch()
     assert read_recipe(path, roots=[tmp_path]).found("net.cfg") == tmp_path / "net.cfg"
-    with pytest.raises(ConfigError, match=rf"(?s)not there: none.cfg.*{path}.*--root DIR"):
+    with pytest.raises(ConfigError, match=rf"(?s)not there: none.cfg.*{path}.*--data.root DIR"):
         read_recipe(path, roots=[tmp_path]).found("none.cfg")

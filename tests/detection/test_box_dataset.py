@@ -114,7 +114,7 @@ def test_the_cache_is_bounded_and_changes_nothing(manifest: BoxManifest, monkeyp
     for index in (1, 1, 2, 1, 3, 2):  # 1, 2 and 3 are read; 2 had to make room for 3 and is read again
         assert same(cached[index], plain[index])
     assert len(reads) == 4 + 6
-    assert cached._decoded.kept_bytes == 2 * one_frame
+    assert cached._decoded._bytes == 2 * one_frame
     assert same(pickle.loads(pickle.dumps(cached))[1], cached[1])
 
 

@@ -9,7 +9,7 @@ from report_samples import cells_of, make_study
 from vidkd.bench.intervals import name_of
 from vidkd.bench.summary import Method, Metric, build_summary
 from vidkd.report.page import render_html
-from vidkd.report.parts import Estimate, Table
+from vidkd.report.parts import Estimate, Table, format_number
 from vidkd.report.study import study_notes, study_report
 from vidkd.report.study_tables import study_tables
 from vidkd.report.text import table_markdown, table_text
@@ -110,3 +110,10 @@ def test_tables_of_a_study_along_streams() -> None:
     assert table_markdown(quality).splitlines()[3] == "| fixed interval | 75.0 [40.0, 60.0] | 75.0 [40.0, 60.0] |"
     assert study_notes(stream_summary()) == {"frames": "street 80", "reference": "frozen", "block": "25"}
     assert [figure.title for figure in study_report(stream_summary()).figures] == ["f1 by share of frames sent to the oracle (%)"]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.0, "0"), (-0.0004, "\u22120.0004"), (0.0, "0")])
+def test_zero_has_no_sign(value: float, shown: str) -> None:
+    assert format_number(value) == shown
+    assert format_number(value, percent=True, signed=True) == "0.0"
+    assert format_number(-0.0006, percent=True) == "\u22120.1"

@@ -1,6 +1,5 @@
 """Errors that say what is wrong, where, and how to mend it."""
 
-import difflib
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -118,6 +117,8 @@ def first_line(error: BaseException, *, leave_out: str | tuple[str, ...] = ()) -
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
     """The known name most like `name`, or None if none is close. cutoff: least likeness, from 0 to 1 for the same name."""
+    import difflib  # only where something is wrong
+
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 

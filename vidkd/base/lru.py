@@ -22,11 +22,6 @@ class LRUCache(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def kept_bytes(self) -> int:
-        """The sizes of all values that are kept."""
-        return self._bytes
-
     def get(self, key: Key) -> Value | None:
         """The value of this key if it is still there."""
         with self._lock:

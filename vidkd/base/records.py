@@ -3,35 +3,22 @@
 import contextlib
 import dataclasses
 import functools
-import inspect
 import json
 import math
+import operator
 import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 import msgspec
 
 from vidkd.base.errors import ConfigError, VidkdError, nearest
+from vidkd.base.fields import Bounds, dataclass_in, field_types, in_words, is_list, is_mapping
 
 Kind = TypeVar("Kind")
-FOR_TRAINING = "for training alone"
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Whole = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", type(None): "null"}
-MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
-
-
-def for_training(default: Kind) -> Kind:
-    """The default of a dataclass's field that training alone reads, so that it is refused as a flag where a network is judged."""
-    return dataclasses.field(default=default, metadata={FOR_TRAINING: True})
 
 
 class MisfitError(Exception):
@@ -111,12 +98,25 @@ def convert(hint: Any, value: Any, key: str, *, strict: bool = True, default: An
                 return value
             raise MisfitError(key, value, hint)
     try:
-        fitting = msgspec.convert(value, hint, strict=strict, dec_hook=lambda path, text: path(text))
+        fitting = msgspec.convert(value, _checked(hint), strict=strict, dec_hook=lambda path, text: path(text))
     except (msgspec.ValidationError, TypeError) as error:
         raise MisfitError(key, value, hint, place=str(error).partition("`$")[2].rstrip("`")) from None
     if is_inexact(fitting):
         raise MisfitError(key, value, "a finite number")
     return fitting
+
+
+@functools.cache
+def _checked(hint: Any) -> Any:
+    """A type with its ranges in msgspec's words."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        metas = (msgspec.Meta(**part._asdict()) for part in parts[1:] if isinstance(part, Bounds))
+        return Annotated[(_checked(parts[0]), *metas)]
+    if origin is Literal or not parts:
+        return hint
+    checked = tuple(map(_checked, parts))
+    return functools.reduce(operator.or_, checked) if origin in (Union, types.UnionType) else origin[checked]
 
 
 def is_inexact(value: object) -> bool:
@@ -167,91 +167,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-# types
-
-
 @functools.cache
 def _is_flat(kind: Any) -> bool:
-    return not any(map(dataclass_in, field_types(kind).values()))
-
-
-@functools.cache
-def field_types(kind: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields by name."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}
-
-
-@functools.cache
-def field_help(kind: Any) -> dict[str, str]:
-    """What the docstrings of a dataclass and its bases say of each field, below `Args:`."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        _, _, arguments = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Args:\n")
-        for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", arguments, flags=re.MULTILINE):
-            found[name] = " ".join(text.split()).rstrip(".;")
-    return found
-
-
-def options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, or it alone; without the ranges of `Annotated`."""
-    if typing.get_origin(hint) is Annotated:
-        return options(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        return tuple(part for option in typing.get_args(hint) for part in options(option))
-    return (hint,)
-
-
-def is_mapping(hint: Any) -> bool:
-    """Whether values by name are admitted."""
-    return any(typing.get_origin(part) in (dict, Mapping) or part is dict for part in options(hint))
-
-
-def is_list(hint: Any) -> bool:
-    """Whether several values are admitted."""
-    return any(typing.get_origin(part) in (list, tuple, Sequence) for part in options(hint))
-
-
-@functools.cache
-def dataclass_in(hint: Any) -> Any:
-    """The dataclass that a type is, or holds as an entry or an alternative; None if there is none."""
-    if dataclasses.is_dataclass(hint):
-        return hint
-    return next((found for part in typing.get_args(hint) if (found := dataclass_in(part)) is not None), None)
-
-
-def in_words(hint: Any) -> str | None:
-    """A type of plain values in words, with its range; None for any other."""
-    if isinstance(hint, str):
-        return hint
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return " ".join([str(in_words(parts[0])), *_ranges(parts[1:])])
-    if origin in (Union, types.UnionType):
-        words = [in_words(part) for part in parts]
-        return None if None in words else ", or ".join(map(str, words)).replace(", or one of ", ", ")
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, parts))
-    if origin in (tuple, list) and parts:
-        many = "values" if len(set(parts) - {Ellipsis}) > 1 else _several(parts[0])
-        return f"a list of {many}" if Ellipsis in parts or origin is list else f"a list of {len(parts)} {many}"
-    if is_mapping(hint) or dataclasses.is_dataclass(hint):
-        return f"a mapping of keys to {_several(parts[1]) if len(parts) > 1 else 'values'}"
-    return PLAIN.get(hint)
-
-
-def _several(entry: Any) -> str:
-    """Values of this type in words, in the plural."""
-    if typing.get_origin(entry) is Annotated:
-        return " ".join([_several(typing.get_args(entry)[0]), *_ranges(typing.get_args(entry)[1:])])
-    if typing.get_origin(entry) in (tuple, list):
-        return str(in_words(entry)).replace("a list", "lists", 1)
-    return str(in_words(entry)) if typing.get_origin(entry) is Literal else MANY.get(entry, "values")
-
-
-def _ranges(metas: Sequence[msgspec.Meta]) -> Iterator[str]:
-    for meta in metas:
-        bounds = {"ge": "from {} on", "gt": "above {}", "le": "at most {}", "lt": "below {}", "min_length": "of at least {} entries"}
-        for name, words in bounds.items():
-            if (bound := getattr(meta, name)) is not None:
-                yield words.format(bound)
+    """Whether msgspec reads it whole: neither dataclasses nor ranges in it."""
+    return all(dataclass_in(hint) is None and _checked(hint) == hint for hint in field_types(kind).values())

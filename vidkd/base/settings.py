@@ -20,20 +20,9 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
-from vidkd.base.records import (
-    FOR_TRAINING,
-    MisfitError,
-    build,
-    convert,
-    dataclass_in,
-    field_help,
-    field_types,
-    in_words,
-    is_list,
-    is_mapping,
-    options,
-)
-from vidkd.base.yaml_files import BASE, Tree, without_other_method
+from vidkd.base.fields import FOR_TRAINING, dataclass_in, field_help, field_types, in_words, is_list, is_mapping, options
+from vidkd.base.records import MisfitError, build, convert
+from vidkd.base.yaml_files import BASE, PlainLoader, Tree, without_other_method
 from vidkd.base.yaml_files import merge as merge
 from vidkd.base.yaml_files import read_yaml as read_yaml
 
@@ -108,7 +97,10 @@ def read_flags(words: Sequence[str]) -> list[tuple[str, str | None]]:
 
 
 def flag_values(overrides: Sequence[str], kind: type, methods: type | None = None) -> dict[str, Any]:
-    """What flags set, by dotted key. Raises ConfigError for an unknown flag, or one without a value."""
+    """What flags set, by dotted key; the lists of a flag that is repeated are joined.
+
+    Raises ConfigError for an unknown flag, or one without a value.
+    """
     found: dict[str, Any] = {}
     for flag, text in read_flags(overrides):
         key = flag.removeprefix("--")
@@ -119,7 +111,9 @@ def flag_values(overrides: Sequence[str], kind: type, methods: type | None = Non
             raise UnknownFlagError.of("setting", f"--{key}", known, where="command line")
         if text is None:
             raise ConfigError(f"'--{key}' needs a value", where="command line")
-        found[key] = from_text(text, hint)
+        value = from_text(text, hint)
+        again = isinstance(value, list) and isinstance(found.get(key), list)
+        found[key] = [*found[key], *value] if again else value
     return found
 
 
@@ -129,10 +123,10 @@ def from_text(text: str, hint: Any) -> Any:
         return None
     plain: Any = text
     with contextlib.suppress(yaml.YAMLError, ValueError):
-        plain = yaml.safe_load(text)
+        plain = yaml.load(text, PlainLoader)
     if hint is Any or dataclass_in(hint) is not None:
         return plain
-    for value in (text, plain, [part.strip() for part in text.split(",")]):
+    for value in (text, plain, [part.strip() for part in text.split(",") if part.strip()]):
         with contextlib.suppress(MisfitError):
             convert(hint, value, "", strict=False)
             return value
@@ -183,7 +177,8 @@ class _Places:
 
     def of(self, key: str) -> str:
         """`file:line` of a key, or that it was on the command line."""
-        return f"{self.flag(key)} on the command line" if key in self.flags else self.tree.places.get(key, self.source)
+        flagged = next((flag for flag in self.flags if key == flag or key.startswith(f"{flag}.")), None)
+        return self.tree.places.get(key, self.source) if flagged is None else f"{self.flag(flagged)} on the command line"
 
     def named_in(self, message: str) -> str:
         """Where the first given setting that a message names was given; a message may leave out the sections that a key lies in."""
@@ -262,8 +257,12 @@ def _as_given(fix: str, places: _Places) -> str:
 
 
 def _setting(key: str, value: str, places: _Places) -> str:
-    """How a setting is given a value, which is YAML on one line: in a file, or as a flag quoted for a shell."""
-    return f"{places.flag(key)} {shlex.quote(value)}" if key in places.flags else f"{key}: {value}"
+    """How a setting is given a value, which is YAML on one line: in a file, or as a flag quoted for a shell, of a list with commas."""
+    if key not in places.flags:
+        return f"{key}: {value}"
+    entries = re.fullmatch(r"\[([^\[\]]*)\]", value)
+    text = entries[1].replace(", ", ",") if entries else value
+    return f"{places.flag(key)} {shlex.quote(text)}" if text else f"leave out {places.flag(key)}"
 
 
 def _refuse_other_methods(key: str, kind: type, methods: type | None, *, where: str, fix: str) -> None:

@@ -21,6 +21,17 @@ MAX_NODES = 100_000
 """Keys and values of a file once its aliases are written out."""
 
 
+class PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe one, for which keys are texts as they are written: `on: 1` sets `on`, and `1: 2` sets `1`."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node; that of a key has no index."""
+        node = super().compose_node(parent, index)
+        if isinstance(parent, yaml.MappingNode) and index is None and isinstance(node, yaml.ScalarNode) and node.value != "<<":
+            node.tag = "tag:yaml.org,2002:str"
+        return node
+
+
 @dataclass(frozen=True)
 class Tree:
     """The content of a YAML document, and the `file:line` that sets each dotted key."""
@@ -72,7 +83,7 @@ def _read_one(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
         check_bounds(text, str(path))
-        loader = yaml.SafeLoader(text)
+        loader = PlainLoader(text)
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
@@ -121,6 +132,8 @@ def _excess(text: str) -> str:
                 anchor, size = open_parts.pop()
                 sizes[anchor] = size
             elif isinstance(event, yaml.AliasEvent):
+                if any(anchor == event.anchor for anchor, _ in open_parts):
+                    return "an alias within what it names"
                 size = sizes.get(event.anchor, 1)
             open_parts[-1] = (open_parts[-1][0], open_parts[-1][1] + size)
             if len(open_parts) > MAX_DEPTH:

@@ -7,7 +7,8 @@
 Exit code 1, too, if a fresh process of a model fails after others were measured: that model has no cold start, all else is kept.
 Ctrl-C stops after the current round: complete rounds are written, and the exit code is 130.
 
-A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors.
+A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors. --data.root DIR: the data
+set, or a folder of the videos and weights that it names (may be repeated; default: $VIDKD_DATA).
 """
 
 import shlex
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.roots import roots_of
+from vidkd.base.roots import data_root, roots_of, split_roots
 from vidkd.cli.outputs import check_folder, written_or_refused
 from vidkd.cli.settings import list_settings
 
@@ -32,7 +33,6 @@ class Settings:
         config: a benchmark or a suite (YAML), or the name of a shipped one (vidkd config ls benchmark).
         out: folder of the results (default: runs/<name of the benchmark>).
         overwrite: replace the results in --out.
-        root: folders of videos and weights (default: $VIDKD_DATA).
         device: auto, cpu, cuda or mps.
         list_settings: list every setting of a benchmark, and stop.
     """
@@ -40,7 +40,6 @@ class Settings:
     config: str | None = None
     out: str | None = None
     overwrite: bool = False
-    root: tuple[str, ...] = ()
     device: str = "auto"
     list_settings: bool = False
     settings: tuple[str, ...] = ()
@@ -57,9 +56,14 @@ def run(given: Settings) -> int:
         return list_settings(BenchmarkConfig)
     if given.config is None:
         raise ConfigError("no benchmark given", hint="--config BENCHMARK.yaml, as in configs/benchmark/")
-    path, command = find_config(given.config), shlex.join(["vidkd", "benchmark", "--config", given.config, *given.settings])
+    path, (roots, others) = find_config(given.config), split_roots(given.settings)
+    where = ["--data.root=DIR"] if roots else []
+    command = shlex.join(["vidkd", "benchmark", "--config", given.config, *others, *where])
     suite = "parts" in read_yaml(path).content
-    config: Any = load_settings(SuiteConfig, path, overrides=given.settings) if suite else read_benchmark(path, given.settings)
+    config: Any = load_settings(SuiteConfig, path, overrides=given.settings) if suite else read_benchmark(path, others)
+    if roots and not suite:
+        root = data_root("" if config.data is None else config.data.root, roots_of(given.settings), roots)
+        config = read_benchmark(path, [*others, f"--data.root={root}"])
     folder = Path(given.out) if given.out else Path("runs") / config.name
     check_folder("--out", folder)
     results = folder / ("performance.json" if suite else "summary.json")
@@ -83,7 +87,7 @@ def _measure_models(config: Any, folder: Path, command: str, given: Settings, te
     from vidkd.report.text import table_text
 
     try:
-        results = run_benchmark(config, roots=roots_of(given.root), device=given.device)
+        results = run_benchmark(config, roots=roots_of(given.settings), device=given.device)
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: no round was complete, so nothing is written\n")
         raise

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-
 from vidkd.base.errors import DataError
+from vidkd.base.fields import Bounds
 from vidkd.cli.verb_parser import positional
 
 
@@ -29,7 +28,7 @@ class Settings:
 
     first: Path = positional("A.json")
     second: Path = positional("B.json")
-    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    tolerance: Annotated[float, Bounds(ge=0)] = 0.0
 
 
 def run(given: Settings) -> int:

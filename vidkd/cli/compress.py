@@ -2,7 +2,8 @@
 
 A recipe (YAML, as in configs/compress/) names the student and the steps: prune, factorise, refit, repair, distil, quantise,
 export; --settings lists what each takes. One that was interrupted resumes when the same command is given again. Settings
-over those of the student's run follow as flags.
+over those of the student's run follow as flags. --data.root DIR: the data set, or a folder of the videos and weights that a recipe of a
+detector names (may be repeated; default: $VIDKD_DATA).
 
   vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
   vidkd compress --config small.yaml --model runs/mine --name mine-small --train.device cuda
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.base.records import Whole
+from vidkd.base.fields import Whole
 from vidkd.base.roots import roots_of
 from vidkd.cli.outputs import written_or_refused
 from vidkd.cli.settings import list_steps
@@ -36,7 +37,6 @@ class Settings:
         name: folder of the results below --runs (default: the recipe's, or its file's name).
         runs: folder of all runs (default: the recipe's, or runs).
         seed: of all that the steps draw; the default name then ends with it.
-        root: folders of videos and weights (default: $VIDKD_DATA).
         list_settings: list every setting of every kind of step, and stop.
     """
 
@@ -45,7 +45,6 @@ class Settings:
     name: str | None = None
     runs: str | None = None
     seed: Whole | None = None
-    root: tuple[str, ...] = ()
     list_settings: bool = False
     settings: tuple[str, ...] = ()
 
@@ -67,7 +66,7 @@ def run(given: Settings) -> int:
         name=given.name,
         runs=given.runs,
         seed=given.seed,
-        roots=roots_of(given.root),
+        roots=roots_of(given.settings),
     )
     subject = _subject(recipe, given)
     outcomes: list[Outcome] = []
@@ -86,7 +85,7 @@ def run(given: Settings) -> int:
 
 
 def _subject(recipe: "Recipe", given: Settings) -> "Subject":
-    """The student as what it is: a classifier, or a detector. Raises ConfigError for a classifier and --root."""
+    """The student as what it is: a classifier, or a detector. Raises ConfigError or CheckpointError where it is neither."""
     from vidkd.base.errors import CheckpointError, ConfigError
     from vidkd.bench.compression import box_draws, interval_of
     from vidkd.detection.opening import darknet_files
@@ -109,9 +108,6 @@ def _subject(recipe: "Recipe", given: Settings) -> "Subject":
         return DetectorSubject(recipe, given.settings, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier import ClassifierSubject
 
-    if given.root:
-        hint = "leave out --root, and name the student by its path and the data set by --data.root"
-        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, hint=hint)
     return ClassifierSubject(recipe, given.settings, interval=interval_of)
 
 
@@ -148,7 +144,6 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, given: S
         "--config",
         config,
         *(f"--{name}={value}" for name, value in flags.items()),
-        *(f"--root={folder}" for folder in given.root),
         *given.settings,
     ]
     report = compression_report(

@@ -3,14 +3,14 @@
 Killed at any moment, the same command resumes. docs/guides/detection.md explains the rest.
 
   vidkd detect street.mp4 --model yolox_nano.onnx --out found
-  vidkd detect videos/ --model tiny.cfg --weights tiny.weights --names coco.names --classes person car --track --out found
+  vidkd detect videos/ --model tiny.cfg --weights tiny.weights --names coco.names --classes person,car --track --out found
   vidkd detect rtsp://camera/stream --model yolox_nano.onnx --seconds 600 --out found
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from vidkd.base.records import Count, Whole
+from vidkd.base.fields import Count, Whole
 from vidkd.cli.streams import StreamSettings
 from vidkd.cli.verb_parser import positional
 

@@ -4,8 +4,8 @@ Every file is checked on clips against the network that it comes from before it 
 are those of --clips, else of the run's own data set where it can be read, else generated ones.
 
   vidkd export --model runs/student --out student.onnx
-  vidkd export --model runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
-  vidkd export --model runs/student --out student8.onnx student8.xml --int8
+  vidkd export --model runs/student --out student.onnx,student.pt2 --clips street.mp4 --licence CC-BY-4.0
+  vidkd export --model runs/student --out student8.onnx,student8.xml --int8
   vidkd predict street.mp4 --model student.onnx
   vidkd export --model tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from vidkd.base.records import Count, Positive
+from vidkd.base.fields import Count, Positive
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.outputs import check_outputs
 
@@ -53,7 +53,7 @@ class Settings:
         weights: of a .cfg.
         names: of a .cfg: its class names, one a line.
         resize: how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest).
-        out: files to write: .onnx, .xml (OpenVINO), .pt2.
+        out: files to write, with commas: .onnx, .xml (OpenVINO), .pt2.
         overwrite: replace what --out names if it is there.
         clips: videos to check the file on (default: the run's own data).
         tolerance: largest difference of an output that is allowed (default: 1e-4).

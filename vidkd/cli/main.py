@@ -1,7 +1,6 @@
 """The `vidkd` command: one verb a file, found by its name."""
 
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -57,10 +56,10 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     """Run `vidkd <verb>` with the arguments given (default: the process's own); what tools/<verb>.py calls."""
     sleep_while_waiting()
     parser, module, words = open_verb(verb, sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
-    logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, only warnings
     try:
-        return int(module.run(parser.read(words)))
+        given = parser.read(words)
+        _log_to_stderr()
+        return int(module.run(given))
     except UnknownFlagError as error:  # where settings are read, the flags of the verb are not known
         sys.stderr.write(f"vidkd: {error.among(parser.flags())}\n")
         return 2
@@ -83,6 +82,13 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
 
         drop_output()
         return 141
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
+    logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, only warnings
 
 
 def open_verb(verb: str, argv: Sequence[str] = ()) -> "tuple[VerbParser, ModuleType, list[str]]":

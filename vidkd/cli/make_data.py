@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vidkd.base.records import Whole
+from vidkd.base.fields import Whole
 
 VARIANTS = ("trimmed", "cued", "street")
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from vidkd.base.fields import Count, Positive, Whole
 from vidkd.base.files import writing
-from vidkd.base.records import Count, Positive, Whole
 from vidkd.cli.outputs import Said, check_outputs, check_video_ending
 from vidkd.cli.verb_parser import positional
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.base.errors import DataError, unknown_name
-from vidkd.base.records import Whole
+from vidkd.base.fields import Whole
 from vidkd.cli.verb_parser import positional
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.records import Whole
+from vidkd.base.fields import Whole
 from vidkd.cli.verb_parser import positional
 
 COLUMNS = ("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import msgspec
-
 from vidkd.base.errors import DataError
-from vidkd.base.records import Count, Positive, Whole
+from vidkd.base.fields import Bounds, Count, Positive, Whole
 from vidkd.cli.verb_parser import positional
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ class Settings:
     out: Path
     data: Place = Place()
     flow_step: Count = 4
-    short_side: Annotated[int, msgspec.Meta(ge=16)] = 128
+    short_side: Annotated[int, Bounds(ge=16)] = 128
     bound: Positive = 64.0
     preset: Literal["ultrafast", "fast", "medium"] = "fast"
     raft_model: str = "raft_small"

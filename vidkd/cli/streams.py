@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
-
-from vidkd.base.records import Count, Positive, Share, Whole
+from vidkd.base.fields import Bounds, Count, Positive, Share, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +38,8 @@ class StreamSettings(FootageSettings):
 
     Args:
         out: each input gets a folder of its own in it.
-        formats: video, jsonl, coco, mot, csv (default: all).
-        classes: keep only boxes of these classes.
+        formats: some of video,jsonl,coco,mot,csv (default: all).
+        classes: A,B: keep only boxes of these classes.
         region: X1,Y1,X2,Y2, keep boxes whose centre is inside; pixels, or parts of the frame.
         track: number objects along the video (ByteTrack).
         part: frames written together, the most that a kill costs.
@@ -94,6 +92,6 @@ class LearningSettings(FootageSettings):
     oracle_runtime: Literal["onnxruntime", "openvino"] | None = None
     oracle_device: str | None = None
     oracle_score: Share | None = None
-    budget: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    budget: Annotated[float, Bounds(gt=0, le=1)] = 0.05
     window: Count = 200
     seed: Whole = 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidkd.base.records import Whole
+from vidkd.base.fields import Whole
 
 if TYPE_CHECKING:
     from vidkd.bench.clip_study import ClipStudy
@@ -118,25 +118,22 @@ def _check() -> int:
 
 def _opened(given: Settings, path: str) -> "tuple[Study, Places]":
     """The study, and where it reads and writes. Of a study of streams --data.root names the folders of its files."""
-    from vidkd.base.roots import roots_of
-    from vidkd.base.settings import read_flags
+    from vidkd.base.roots import roots_of, split_roots
     from vidkd.bench.reading import read_study
     from vidkd.bench.streams.study import StreamStudy
     from vidkd.bench.study import Places
 
-    words, roots = list(given.settings), list[str]()
+    words = list(given.settings)
     study = read_study(path)
     if isinstance(study, StreamStudy):
-        flags = read_flags(words)
-        roots = [value for flag, value in flags if flag == "--data.root" and value]
-        words = [flag for flag, _ in flags if flag != "--data.root"]
+        words = split_roots(words)[1]
     elif given.device is not None:
         words.append(f"--train.device={given.device}")
     study = read_study(path, words)
     places = Places(
         results=Path(given.out) if given.out else RESULTS / study.name,
         runs=Path(given.runs),
-        roots=roots_of(roots),
+        roots=roots_of(given.settings),
         cache=Path(given.cache),
         device=given.device or "cpu",
         committed=RESULTS,

@@ -11,7 +11,7 @@ Writes what detect writes, and key_frames.jsonl, losses.csv and report.html. Kil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkd.base.records import Positive, Share
+from vidkd.base.fields import Positive, Share
 from vidkd.cli.streams import LearningSettings, StreamSettings
 from vidkd.cli.verb_parser import positional
 

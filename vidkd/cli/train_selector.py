@@ -3,14 +3,14 @@
 What each video shows is recorded once and kept: interrupted, the same command continues with the videos that are left.
 Settings of learning follow as flags (--settings lists them) or lie in --config. docs/guides/streams.md explains the rest.
 
-  vidkd train_selector train/*.mp4 --validate other/*.mp4 --model tiny.cfg --weights tiny.weights --names coco.names
+  vidkd train_selector train/*.mp4 --validate 'other/*.mp4' --model tiny.cfg --weights tiny.weights --names coco.names
     --oracle yolox_nano.onnx --out selector.pt
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkd.base.records import Count
+from vidkd.base.fields import Count
 from vidkd.cli.streams import LearningSettings
 from vidkd.cli.verb_parser import positional
 

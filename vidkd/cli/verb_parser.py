@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args, get_origin
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, nearest_flag
-from vidkd.base.records import dataclass_in, field_help, field_types, is_list, options
+from vidkd.base.fields import dataclass_in, field_help, field_types, is_list, options
 
 POSITIONAL = "positional"
 FURTHER = "settings"
@@ -56,13 +56,13 @@ class VerbParser(argparse.ArgumentParser):
         if POSITIONAL in entry.metadata:
             self.add_argument(entry.name, nargs="*" if is_list(hint) else "?", **given)
         else:
-            self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"nargs": "+", "action": "extend"} if is_list(hint) else {}))
+            self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"action": "append"} if is_list(hint) else {}))
 
     def read(self, argv: Sequence[str]) -> Any:
         """The verb's settings: its file, and flags over it. Raises ConfigError as `load_settings`, UnknownFlagError."""
         own, rest = self._apart(list(argv))
         arguments, more = self.parse_known_args(own)  # --help ends here, before what reads settings is imported
-        from vidkd.base.settings import as_yaml, flatten, load_settings
+        from vidkd.base.settings import as_yaml, flatten, load_settings, read_flags
         from vidkd.base.yaml_files import Tree, read_yaml
 
         rest += more
@@ -70,11 +70,16 @@ class VerbParser(argparse.ArgumentParser):
         fields = field_types(self.kind)
         path = None if "config" in fields else given.pop("config", None)
         tree = Tree({}) if path is None else read_yaml(path, inherit=True)
-        words = [f"--{name}={value if isinstance(value, str) else as_yaml(value)}" for name, value in given.items()]
+        positional = {entry.name for entry in dataclasses.fields(self.kind) if POSITIONAL in entry.metadata}
+        words = []
+        for name, value in given.items():
+            several = value if isinstance(value, list) and name not in positional else [value]
+            words += [f"--{name}={each if isinstance(each, str) else as_yaml(each)}" for each in several]
         self._refuse_stray(rest, given)
         if FURTHER in fields:
             others = {key: value for key, value in tree.content.items() if key not in fields}
-            further = [f"--{key}={as_yaml(value)}" for key, value in flatten(others).items()]
+            flagged = {flag for flag, _ in read_flags(rest)}
+            further = [f"--{key}={as_yaml(value)}" for key, value in flatten(others).items() if f"--{key}" not in flagged]
             content = {key: value for key, value in tree.content.items() if key in fields}
             tree, further = Tree({**content, FURTHER: [*further, *rest]}, tree.places), rest
             rest = []

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-
 from vidkd.base.errors import ConfigError
-from vidkd.base.records import Count, Positive
+from vidkd.base.fields import Bounds, Count, Positive
 from vidkd.models.low_rank import Method
 
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
@@ -15,8 +13,8 @@ Format = Literal["onnx", "xml", "pt2", "darknet"]
 # How far an exported file may be from its network: of any output, times the largest output where that is above 1.
 TOLERANCE = 1e-4
 # A number in (0, 1), in (0, 1].
-Part = Annotated[float, Meta(gt=0, lt=1)]
-Most = Annotated[float, Meta(gt=0, le=1)]
+Part = Annotated[float, Bounds(gt=0, lt=1)]
+Most = Annotated[float, Bounds(gt=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +131,7 @@ class ExportConfig:
         tolerance: how far a file may be from its network, of outputs up to 1 and in proportion above; not of integers, which round.
     """
 
-    formats: Annotated[tuple[Format, ...], Meta(min_length=1)] = ("onnx",)
+    formats: Annotated[tuple[Format, ...], Bounds(min_length=1)] = ("onnx",)
     licence: str | None = None
     tolerance: Positive = TOLERANCE
 

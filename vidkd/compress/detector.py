@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.files import read_json, sha256, write_json
+from vidkd.base.roots import data_root, split_roots
 from vidkd.base.settings import as_dict, merge
 from vidkd.compress.config import DistilConfig, PruneConfig, QuantiseConfig, RefitConfig, RepairConfig
 from vidkd.compress.distil import distil, learning_of
@@ -151,11 +152,10 @@ class DetectorSubject(Subject):
         if (files := darknet_files(self.original)) and (resize := resize_beside(files["model"])):
             shown["resize"] = resize
         whole = merge(merge(merge({"data": {"transform": shown}}, own), self._recipe.settings), settings)
-        config = load_detector_config(settings=whole, overrides=self._overrides)
-        root = config.data.root
-        if not root or not any((folder / root).exists() for folder in self._recipe.roots):
-            return config
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(self._recipe.found(root))))
+        given, others = split_roots(self._overrides)
+        config = load_detector_config(settings=whole, overrides=others)
+        root = data_root(config.data.root, self._recipe.roots, given)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, root=root))
 
     def _training_frames(self) -> BoxManifest:
         """Raises DataError if one of them is in a file, or of a group, that is judged, or there are none."""

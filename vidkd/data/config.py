@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import DataError
-from vidkd.base.records import for_training
+from vidkd.base.fields import for_training
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import FootageConfig
 from vidkd.data.observation import ObserveConfig

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.base.records import for_training
+from vidkd.base.fields import for_training
 from vidkd.data.flow import mirror, resample_each, resize_flow
 
 Number = TypeVar("Number", bound=np.generic)

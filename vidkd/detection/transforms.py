@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.fields import for_training
 from vidkd.base.ranges import check_ranges
-from vidkd.base.records import for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
+from vidkd.base.fields import for_training
 from vidkd.base.ranges import check_ranges
-from vidkd.base.records import for_training
 from vidkd.base.settings import merge
 
 

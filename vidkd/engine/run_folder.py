@@ -88,7 +88,10 @@ class RunFolder:
         written = self.path / "config.yaml"
         changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
-            if key in LENGTH or not key.startswith(FREE):
+            if key == "data.label_fraction" and there > here:
+                what = "%s has seen labels that its student is not given: %s was %s there and is %s here; --teacher %s-2 trains another"
+                log.warning(what, self.path, key, there, here, self.path)
+            elif key in LENGTH or not key.startswith(FREE):
                 log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager

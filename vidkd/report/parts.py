@@ -97,6 +97,8 @@ def format_number(value: float, *, percent: bool = False, signed: bool = False) 
         text = f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     else:
         text = f"{value:.3g}"
+    if not text.strip("-0."):  # zero, as rounded
+        text = text.lstrip("-")
     return (sign + text).replace("-", "\N{MINUS SIGN}")
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec import Meta
-
 from vidkd.base.errors import ConfigError
+from vidkd.base.fields import Bounds, Count, Positive, Share
 from vidkd.base.files import parse_json
-from vidkd.base.records import Count, Positive, Share, read_record
+from vidkd.base.records import read_record
 from vidkd.runtime.letterbox import ResizeMode
 
 SCHEMA_VERSION = 1
@@ -20,7 +19,7 @@ EXPORT_AGAIN = "export the checkpoint again: vidkd export --help"
 
 View = Literal["rgb", "flow"]
 HeadStyle = Literal["yolox", "yolov5", "yolov8", "darknet", "boxes"]
-Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+Names = Annotated[tuple[str, ...], Bounds(min_length=1)]
 
 # Names of the inputs and outputs of an exported classifier.
 CLIP, OBSERVED, LOGITS, ATTENTION = "clip", "observed", "logits", "attention"
@@ -51,7 +50,7 @@ class InputFormat:
     resize: ResizeMode
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
-    fill: Annotated[int, Meta(ge=0, le=255)] = 114
+    fill: Annotated[int, Bounds(ge=0, le=255)] = 114
     name: str | None = None
 
 

@@ -6,7 +6,7 @@ set -euo pipefail
 videos=$1/davis16/videos weights=$1/weights
 
 learn() { # name, seed, sequences to learn from, sequences to be judged by, configuration and student
-  vidkd train_selector $(printf "$videos/%s.mp4 " $3) --validate $(printf "$videos/%s.mp4 " $4) --seed "$2" --config "$5" \
+  vidkd train_selector $(printf "$videos/%s.mp4 " $3) --validate "$(printf "$videos/%s.mp4," $4)" --seed "$2" --config "$5" \
     --model "$weights/$6.cfg" --weights "$weights/$7.weights" --names "$weights/yolo_fastest/coco.names" \
     --oracle "$weights/yolox_nano/yolox_nano_raw_0.1.1.onnx" --threads 1 --out "runs/selectors/$1_$2.pt"
 }

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.records import Positive, Whole
+from vidkd.base.fields import Positive, Whole
 
 Evict = Literal["oldest", "random"]
 

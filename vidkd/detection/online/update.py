@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.records import Count, NotNegative, Positive, Share, Whole
+from vidkd.base.fields import Count, NotNegative, Positive, Share, Whole
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.losses.yolo import DARKNET, YoloLossOptions

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vidkd.base.errors import DataError
+from vidkd.base.fields import Count, NotNegative, Positive
 from vidkd.base.random_streams import derived_seed
-from vidkd.base.records import Count, NotNegative, Positive
 from vidkd.detection.online.records import SelectorRecord
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
