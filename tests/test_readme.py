@@ -16,7 +16,7 @@ from started import run_to_end
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
 from vidkd.base.settings import known_keys, load_settings, merge
-from vidkd.base.shipped import find_config
+from vidkd.base.yaml_files import find_config
 from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study

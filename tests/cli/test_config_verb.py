@@ -9,7 +9,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.settings import read_yaml
-from vidkd.base.shipped import find_config, shipped_config, shipped_names
+from vidkd.base.yaml_files import find_config, shipped_config, shipped_names
 from vidkd.bench.reading import read_study
 from vidkd.cli.main import main
 from vidkd.engine.config import load_config

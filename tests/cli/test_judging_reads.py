@@ -18,7 +18,7 @@ from vidkd.detection.fit import fit_detector
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.fit import fit
 
-ELSEWHERE = ("dataclasses", "copy", "vidkd.base.settings", "vidkd.base.records", "vidkd.base.ranges", "vidkd.engine.run_folder")
+ELSEWHERE = ("dataclasses", "copy", "vidkd.base.settings", "vidkd.base.records", "vidkd.base.fields", "vidkd.engine.run_folder")
 """Modules that look at every setting, whatever it is for."""
 OF_CLIPS, OF_DETECTORS = ("data", "train"), ("data", "judge")
 

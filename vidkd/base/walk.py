@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vidkd.base.cores import available_cores
-from vidkd.base.errors import ConfigError
-from vidkd.base.extras import require
+from vidkd.base.errors import ConfigError, require
 from vidkd.base.files import append_jsonl, atomic_write, dump_json, read_jsonl
 
 MOST_LOCAL_WORKERS = 64  # each local worker costs some eight file descriptors, and 1024 is a common limit

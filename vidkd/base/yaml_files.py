@@ -1,4 +1,7 @@
-"""YAML files of settings: read safely and within bounds, every key with the line that sets it; `base: FILE` is a file to inherit from."""
+"""YAML files of settings: read safely and within bounds, every key with the line that sets it; `base: FILE` is a file to inherit from.
+
+The configurations that come with vidkd are found by name: `configs/` of a checkout, the package `vidkd.configs` of an installation.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from vidkd.base.errors import ConfigError
+import vidkd
+from vidkd.base.errors import ConfigError, nearest
 from vidkd.base.files import near_files, reason_of
-from vidkd.base.shipped import find_config
 
+SUFFIX = ".yaml"
 BASE = "base"
 MAX_BASES = 8
 """Files that inherit from each other; more are a circle."""
@@ -143,3 +147,34 @@ def _excess(text: str) -> str:
     except yaml.YAMLError as error:  # libyaml has a limit of nesting of its own
         return "more levels of nesting" if "nesting" in str(error) else ""
     return ""
+
+
+def shipped_folder() -> Path:
+    """The folder of all shipped configurations."""
+    package = Path(vidkd.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_names() -> list[str]:
+    """Their names, as `attention/folder`, sorted."""
+    folder = shipped_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{SUFFIX}"))
+
+
+def shipped_config(name: str) -> Path:
+    """The file of a shipped configuration, named as `attention/folder` or `configs/attention/folder.yaml`. Raises ConfigError."""
+    plain = name.removeprefix("configs/").removesuffix(SUFFIX)
+    path = shipped_folder() / f"{plain}{SUFFIX}"
+    if plain not in shipped_names():
+        close = nearest(plain, shipped_names())
+        raise ConfigError(f"no shipped config '{name}'", **({"did_you_mean": close} if close else {}), all_names="vidkd config ls")
+    return path
+
+
+def find_config(name: Path | str) -> Path:
+    """The file of this name, or where there is none the shipped configuration of this name; otherwise the name, for whoever reads it."""
+    plain = str(name).removeprefix("configs/").removesuffix(SUFFIX)
+    if not Path(name).exists() and not Path(name).is_absolute() and plain in shipped_names():
+        return shipped_config(plain)
+    return Path(name)

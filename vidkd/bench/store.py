@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
 
 ROWS = ("predictions", "counts", "annotated", "called", "kept")

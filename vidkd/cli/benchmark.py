@@ -48,7 +48,7 @@ class Settings:
 def run(given: Settings) -> int:
     """Measure."""
     from vidkd.base.settings import load_settings, read_yaml
-    from vidkd.base.shipped import find_config
+    from vidkd.base.yaml_files import find_config
     from vidkd.bench.performance.suite import SuiteConfig
     from vidkd.bench.speed.config import BenchmarkConfig, read_benchmark
 
@@ -76,7 +76,7 @@ def run(given: Settings) -> int:
 
 def _measure_models(config: Any, folder: Path, command: str, given: Settings, text: str) -> int:
     """Models in turn: summary.json and report.html."""
-    from vidkd.base.extras import require
+    from vidkd.base.errors import require
 
     require("matplotlib", "report")  # before anything is measured
     from vidkd.bench.speed.record import summary_of

@@ -40,7 +40,7 @@ def run(given: Settings) -> int:
 
 
 def _list(word: str) -> int:
-    from vidkd.base.shipped import shipped_config, shipped_names
+    from vidkd.base.yaml_files import shipped_config, shipped_names
 
     names = [name for name in shipped_names() if word in name]
     width = max(map(len, names), default=0)
@@ -59,7 +59,7 @@ def _about(path: Path) -> str:
 
 def _copy(name: str, file: Path) -> int:
     from vidkd.base.files import atomic_write
-    from vidkd.base.shipped import shipped_config
+    from vidkd.base.yaml_files import shipped_config
     from vidkd.cli.outputs import written_or_refused
 
     path = shipped_config(name)

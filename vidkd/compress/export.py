@@ -21,8 +21,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from vidkd.base.errors import SHOWN, CheckpointError, ConfigError, WriteError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import SHOWN, CheckpointError, ConfigError, WriteError, first_line, require
 from vidkd.base.files import sha256, writing
 from vidkd.compress.config import TOLERANCE
 from vidkd.compress.integer_layers import run_in_integers

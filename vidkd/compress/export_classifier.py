@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vidkd import __version__
-from vidkd.base.errors import ConfigError, DataError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import ConfigError, DataError, first_line, require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import Source
 from vidkd.compress.export_card import names_text

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidkd import __version__
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import Source
 from vidkd.compress.export_card import names_text

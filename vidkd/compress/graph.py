@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import unknown_name
-from vidkd.base.extras import require
+from vidkd.base.errors import require, unknown_name
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.blocks import Route

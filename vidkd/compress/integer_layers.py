@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
 from vidkd.runtime.openvino_network import PRECISION, compiled, wrap_openvino_errors
 

@@ -22,10 +22,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
-from vidkd.base.extras import require
+from vidkd.base.cores import processor_flags, saturates
+from vidkd.base.errors import ConfigError, require
 from vidkd.base.files import writing
-from vidkd.base.processor import processor_flags, saturates
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.graph import matched
 from vidkd.compress.integer_layers import WEIGHTED, counted, integer_layers, weighted_layers

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError, VidkdError
-from vidkd.base.extras import require
+from vidkd.base.errors import ConfigError, VidkdError, require
 from vidkd.compress.config import TOLERANCE, ExportConfig, FactoriseConfig, Format, PruneConfig, QuantiseConfig, RepairConfig
 from vidkd.compress.export import Exported, Source, export, float_bytes, size_of_file
 from vidkd.compress.export_card import Judged, write_card

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.fields import for_training
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges, for_training
 from vidkd.base.settings import load_settings
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig

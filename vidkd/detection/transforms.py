@@ -12,8 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import for_training
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges, for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import for_training
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges, for_training
 from vidkd.base.settings import merge
 
 

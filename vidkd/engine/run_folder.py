@@ -11,8 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vidkd.base.errors import ConfigError
-from vidkd.base.extras import require
+from vidkd.base.errors import ConfigError, require
 from vidkd.base.files import append_jsonl, atomic_write, lock, read_jsonl, writing
 from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
 from vidkd.engine.environment import environment

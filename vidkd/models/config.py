@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges
 from vidkd.runtime.metadata import View
 
 __all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.report.parts import Figure, format_number
 
 # Stand-ins, replaced by the page's colours in the SVG; the series colours read on light and dark alike.

@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.base.files import atomic_write
 from vidkd.report.parts import Estimate, Report, Table, TableCell, format_estimate, format_number
 

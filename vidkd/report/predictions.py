@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
-from vidkd.base.extras import require
+from vidkd.base.errors import DataError, require
 from vidkd.data.layouts.common import shortened
 from vidkd.engine.evaluate import PREDICTION_COLUMNS
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.base.progress import duration
 from vidkd.bench.observed import parsed
 from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS

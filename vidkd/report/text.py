@@ -1,6 +1,7 @@
 """Tables of a report as plain text for a terminal, and as Markdown."""
 
-from vidkd.base.tables import aligned
+from collections.abc import Sequence
+
 from vidkd.report.parts import Estimate, Table, TableCell, format_estimate, format_number
 
 
@@ -21,3 +22,9 @@ def _cell(cell: TableCell) -> str:
     if isinstance(cell, Estimate):
         return " ".join(part for part in format_estimate(cell) if part)
     return cell if isinstance(cell, str) else format_number(cell)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines, every column as wide as its widest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, ConfigError, first_line, require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Network, Port
 

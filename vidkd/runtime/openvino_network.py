@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, VidkdError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, VidkdError, first_line, require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Network, Port, check_processor

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.cores import available_cores
-from vidkd.base.errors import CheckpointError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, first_line, require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Network, Port, check_processor
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ClassifierOutput, VideoClassifier

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges
 from vidkd.losses import generalized_distillation
 from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM
 from vidkd.tasks.task import Batch, Trainable

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vidkd.base.ranges import check_ranges
+from vidkd.base.fields import check_ranges
 from vidkd.losses import logits_kd
 from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidkd.base.shipped import shipped_folder
+from vidkd.base.yaml_files import shipped_folder
 from vidkd.bench.performance.rows import Part, Setting, milliseconds
 from vidkd.bench.performance.videos import moving_textures
 from vidkd.compress.config import QuantiseConfig

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError, first_line
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, ConfigError, first_line, require
 
 Answer: TypeAlias = Callable[[NDArray[Any]], object]
 Sides: TypeAlias = Sequence[int | None]

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from vidkd.base.cores import available_cores
-from vidkd.base.processor import processor_flags
+from vidkd.base.cores import available_cores, processor_flags
 from vidkd.engine.environment import environment
 from vidkd.runtime.onnx_network import TF32_OVERRIDE
 

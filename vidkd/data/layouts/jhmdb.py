@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
-from vidkd.base.extras import require
+from vidkd.base.errors import DataError, require
 from vidkd.data.layouts.common import Options, Reading
 from vidkd.data.layouts.hmdb51 import read_classwise_lists
 

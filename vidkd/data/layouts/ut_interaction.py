@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vidkd.base.errors import DataError
-from vidkd.base.extras import require
+from vidkd.base.errors import DataError, require
 from vidkd.data.layouts.common import ClipFiles, Options, Reading, first_folder, from_folders, manifest_of, not_found, relative, shortened
 from vidkd.data.layouts.lists import check_overlaps
 from vidkd.data.manifest import Clip

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.extras import require
+from vidkd.base.errors import require
 from vidkd.detection.stream.stepper import Around, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_iou

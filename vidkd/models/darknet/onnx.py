@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidkd.base.errors import ConfigError
-from vidkd.base.extras import require
+from vidkd.base.errors import ConfigError, require
 from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
 from vidkd.models.darknet.graph import IMAGE, heads_of, trace
 from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
