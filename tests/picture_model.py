@@ -15,7 +15,7 @@ nms_iou: null
 
 
 def picture_model(path: Path) -> Path:
-    """(B, 4, 4, 3) -> (B, 8, 6): the pixels are rows of unit box, score and label; with its YAML beside it."""
+    """(B, 4, 4, 3) -> (B, 8, 6): the pixels are rows of unit box, score and label; with its YAML next to it."""
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["images", "shape"], ["found"])],
         "picture",

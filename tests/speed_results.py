@@ -73,7 +73,7 @@ def detector(label: str, ap50: float, draws: NDArray[np.float64], on: tuple[str,
 
 
 def results(against: Mapping[str, str] | None = None, **over: ModelResult) -> Results:
-    """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or beside them.
+    """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or next to them.
 
     against: the labels of models that are not compared with `original`, and of what they are.
     """

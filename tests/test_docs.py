@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from vidkd.cli.main import VERBS
+
 REPOSITORY = Path(__file__).parents[1]
 INTERVAL = re.compile(r"\[[-+]?\d[\d.]*, [-+]?\d[\d.]*\]")
 
@@ -47,3 +49,11 @@ def test_points_and_verdicts(generate: ModuleType) -> None:
         "no significant difference",
         "not judged: one run",
     ]
+
+
+def test_the_changelog_presents_no_verb_that_is_gone() -> None:
+    features, _, removed = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").partition("### Removed")
+    gone = {"anticipate", "compare", "compare_streams", "check_videos", "extract_flow", "make_motion_shapes"}
+    assert set(re.findall(r"`(?:vidkd )?(\w+)", features)) & gone == set()
+    assert all(f"`{verb}`" in removed for verb in gone)
+    assert gone.isdisjoint(VERBS)

@@ -1,4 +1,4 @@
-"""The YAML that pages show is read by the reader that it is for: runs, recipes, benchmarks, studies, and files beside a detector."""
+"""The YAML that pages show is read by the reader that it is for: runs, recipes, benchmarks, studies, and files next to a detector."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -72,7 +72,7 @@ def check_block(text: str, folder: Path) -> str:
 
 
 def check_study(content: Mapping[str, Any], path: Path) -> str:
-    """A study, or the methods of one beside what every study says."""
+    """A study, or the methods of one next to what every study says."""
     if "study" not in content:
         base = REPOSITORY / "configs" / "attention" / "motion_shapes.yaml"
         said = {"study": "shown", "base": str(base), "seeds": [0], "folds": ["1"], "reference": next(iter(content["methods"]))}

@@ -92,7 +92,7 @@ def test_the_fast_tests_open_no_browser() -> None:
 
 
 def test_nothing_waits_for_ever() -> None:
-    """Tests start processes by `started` and `run_to_end`; what is the system's own has a timeout beside it."""
+    """Tests start processes by `started` and `run_to_end`; what is the system's own has a timeout next to it."""
     bare = re.compile(r"subprocess\.(?:run|Popen|call|check_\w+)\((?:[^()]|\([^()]*\))*\)")
     found = [
         f"{path.relative_to(TESTS)}: {call}"

@@ -136,7 +136,7 @@ def test_a_wrong_setting_is_found_before_anything_is_trained(tmp_path: Path) -> 
         check_settings(make_study(tmp_path, methods=wrong))
 
 
-def test_the_base_lies_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_lies_next_to_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(tmp_path / "studies")
     monkeypatch.chdir("/")
     assert study.base == tmp_path / "studies" / "base.yaml"

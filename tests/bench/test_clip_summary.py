@@ -104,9 +104,9 @@ def test_methods_that_observe_unlike_clips_are_compared_on_those_of_both(tmp_pat
         {**cell, "predictions": {**cell["predictions"], "clip": [f"of another {name}" for name in cell["predictions"]["clip"]]}}
         for cell in whole["flow"]
     ]
-    with pytest.raises(DataError, match="no clip was judged by both sides of a comparison") as told:
+    with pytest.raises(DataError, match="no clip was judged by both sides of a comparison") as text:
         summarise(study, found, None)
-    assert told.value.lines["methods"] == "flow, rgb"
+    assert text.value.lines["methods"] == "flow, rgb"
 
 
 def test_clips_of_one_file_are_paired_by_their_start_or_not_at_all() -> None:

@@ -76,9 +76,9 @@ def test_kept_cells_are_told_apart_by_steps_and_settings(tiny_study: Callable[..
     methods = {name: METHODS[name] for name in ("rgb", "pruned")}
     run(tiny_study(methods=methods), places)
     for other in ({"steps": [{"prune": {"ratio": 0.5}}, METHODS["pruned"]["steps"][1]]}, {"settings": {"optim.lr": 0.1}}):
-        with pytest.raises(DataError, match="was made with other settings") as told:
+        with pytest.raises(DataError, match="was made with other settings") as text:
             run(tiny_study(methods={**methods, "pruned": {**METHODS["pruned"], **other}}), places)
-        assert "compress." in told.value.lines["differs"]
+        assert "compress." in text.value.lines["differs"]
 
 
 def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) -> None:
@@ -86,16 +86,16 @@ def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) 
         MethodSpec(steps=[{"prune": {}}])
     with pytest.raises(ConfigError, match="has that run's teacher"):
         MethodSpec(compresses="a", teacher="b")
-    for wrong, told in (
+    for wrong, text in (
         ({"b": {"compresses": "c"}}, "'c'"),
         ({"b": {"compresses": "pruned"}}, r"methods\.b needs a run, and methods\.pruned compresses one"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=text):
             tiny_study(methods={**METHODS, **wrong})
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "text"),
     [
         ({"steps": [{"prun": {}}]}, "unknown step 'prun'"),
         ({"steps": [{"prune": {}}, {"repair": {"optim.lrr": 1}}]}, r"unknown setting 'optim\.lrr'"),
@@ -103,8 +103,8 @@ def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) 
         ({"steps": [{"repair": {"task": "logits_kdd"}}]}, "unknown task 'logits_kdd'"),
     ],
 )
-def test_wrong_steps_are_found_before_anything_is_trained(wrong: dict[str, Any], told: str, tiny_study: Callable[..., Study]) -> None:
+def test_wrong_steps_are_found_before_anything_is_trained(wrong: dict[str, Any], text: str, tiny_study: Callable[..., Study]) -> None:
     check_settings(tiny_study())
-    with pytest.raises(ConfigError, match=told) as error:
+    with pytest.raises(ConfigError, match=text) as error:
         check_settings(tiny_study(methods={**METHODS, "wrong": {"compresses": "rgb", **wrong}}))
     assert "methods.wrong" in str(error.value)

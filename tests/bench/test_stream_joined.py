@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("painter")
 def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root, tmp_path, caplog) -> None:
     study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
     places, key = make_places(root, tmp_path), CellKey("lstm", -1, 0, "both", 0.1)
-    told = [
+    output = [
         (
             {"videos": {"train": [], "validate": [content_of(root / "both")]}},
             r"(?s)has seen both in its training.*stream *: both",
@@ -43,7 +43,7 @@ def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root,
         ({"videos": {"train": [content_of(root / "both")], "validate": []}}, "has seen both"),
         ({"student": {"weights": "other", "resize": "stretch"}}, r"with another student: its weights, resize differ"),
     ]
-    for over, message in told:
+    for over, message in output:
         write_selector(tmp_path / "own.pt", **over)
         with pytest.raises(ConfigError, match=message):
             run_one(study, key, places)
@@ -127,7 +127,7 @@ def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
         list(run_cells(study, "test", waves, places, {}, 1))
 
 
-def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monkeypatch) -> None:
+def test_average_precision_stands_with_intervals_next_to_f1(root, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(CountingPainter, "class_names", ("cloud", "bar", "person"))
     layout = tmp_path / "mot"
     layout.mkdir()

@@ -176,7 +176,7 @@ def test_the_summary_follows_from_the_cells(done) -> None:
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
 
 
-def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:
+def test_after_the_last_update_a_method_stands_next_to_another_on_the_same_frames(done) -> None:
     study, places, _, _ = done
     found = by_method_and_share(study, places.store(study.name).cells("test"))
     methods = study.summarise(places.store(study.name).cells("test"), {})["methods"]
@@ -271,8 +271,8 @@ def test_a_cell_whose_oracle_failed_is_not_kept(done, root, tmp_path, monkeypatc
 
     monkeypatch.setattr(KnownOracle, "__call__", failing)
     elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
-    told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} .*RuntimeError: out of memory"
-    with pytest.raises(DataError, match=told):
+    text = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} .*RuntimeError: out of memory"
+    with pytest.raises(DataError, match=text):
         list(run_cells(study, "test", [[key]], elsewhere, {}, 1))
     assert elsewhere.store(study.name).cells("test") == {}
 

@@ -77,8 +77,8 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
 
 def test_a_run_compared_with_itself_is_the_same(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark("compare", measured / "summary.json", measured / "summary.json") == 0
-    told = capsys.readouterr().out
-    assert "worse" not in told
+    text = capsys.readouterr().out
+    assert "worse" not in text
 
 
 def test_a_regression_is_told_and_ends_with_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +88,9 @@ def test_a_regression_is_told_and_ends_with_1(copy: Path, capsys: pytest.Capture
     row |= {"values": {"0/1": 1.5 * before}, "mean": 1.5 * before}
     (copy / "bigger.json").write_text(json.dumps(summary))
     assert benchmark("compare", copy / "summary.json", copy / "bigger.json") == 1
-    told = capsys.readouterr().out
-    assert "onnx  file_bytes" in told
-    assert "1 worse" in told
+    text = capsys.readouterr().out
+    assert "onnx  file_bytes" in text
+    assert "1 worse" in text
     assert benchmark("compare", copy / "summary.json", copy / "bigger.json", "--tolerance", "0.6") == 0
     assert benchmark("compare", copy / "bigger.json", copy / "summary.json") == 0
     assert "1 better" in capsys.readouterr().out
@@ -152,9 +152,9 @@ def test_files_below_a_root_are_named_as_the_benchmark_wrote_them(
     monkeypatch.setenv("VIDKD_DATA", str(files))
     assert benchmark(path, "--out", "out") == 0
     text = Path("out/summary.json").read_text(encoding="utf-8")
-    told = json.loads(text)
-    assert told["data"]["models"]["onnx"]["what"] == "rgb.onnx"
-    assert {"macs", "cold_start_s"} <= set(told["methods"]["onnx"]["metrics"])
+    message = json.loads(text)
+    assert message["data"]["models"]["onnx"]["what"] == "rgb.onnx"
+    assert {"macs", "cold_start_s"} <= set(message["methods"]["onnx"]["metrics"])
     assert str(files) not in text
     capsys.readouterr()
     assert benchmark(path, "--data.root", "elsewhere", "--out", "none") == 2
@@ -180,7 +180,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
     two = {"checkpoint": str(tiny_checkpoint(tmp_path / "two.pt", classes=("Right", "Down")))}
     detector = {"detector": str(picture_model(tmp_path / "picture.onnx"))}
     root = ["--data.root", tiny_root]
-    for models, words, told in (
+    for models, words, text in (
         ({"a": rgb}, ["--threads", "[3]"], ["3 threads on 2 cores"]),
         ({"a": rgb}, ["--data.root", tmp_path / "gone"], ["not found", "--data.root on the command line"]),
         ({"a": rgb}, ["--device", "cuda"], ["cannot use device 'cuda'", "model of the benchmark : a"]),
@@ -193,9 +193,9 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
         ({"a": {"backbone": "r3d"}}, [], ["unknown backbone 'r3d'"]),
     ):
         out = tmp_path / "out"
-        assert benchmark(write(tmp_path / "bad.yaml", models), "--out", out, *words) == 2, told
+        assert benchmark(write(tmp_path / "bad.yaml", models), "--out", out, *words) == 2, text
         said = " ".join(capsys.readouterr().err.split())
-        for line in told:
+        for line in text:
             assert line in said
         assert not out.exists()
 
@@ -208,9 +208,9 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
         (tmp_path / "file").write_text("of the user")
         for out in (tmp_path / "file", tmp_path / "file" / "out"):
             assert benchmark(config, "--out", out) == 2
-            told = capsys.readouterr().err
-            assert f"cannot write --out {out}\n  reason : {tmp_path / 'file'} is no folder" in told
-            assert "fix    : another --out" in told
+            text = capsys.readouterr().err
+            assert f"cannot write --out {out}\n  reason : {tmp_path / 'file'} is no folder" in text
+            assert "fix    : another --out" in text
     assert (tmp_path / "file").read_text() == "of the user"
 
     def full(*_: object) -> None:
@@ -227,7 +227,7 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
 def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = measured / "summary.json"
     (tmp_path / "broken.json").write_text("{}")
-    for words, told in (
+    for words, text in (
         ([], "no benchmark given"),
         (["compare", summary], "missing: B.json"),
         (["compare", summary, summary, "--rounds", "3"], "unknown flag '--rounds'"),
@@ -238,7 +238,7 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
         ([config, "--ruonds", "3"], "unknown setting '--ruonds'\n  did you mean : --rounds"),
     ):
         assert benchmark(*words) == 2
-        assert told in capsys.readouterr().err
+        assert text in capsys.readouterr().err
 
 
 def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

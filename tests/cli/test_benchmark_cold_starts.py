@@ -51,7 +51,7 @@ def test_a_model_that_no_fresh_process_can_open_is_told_before_anything_is_timed
     monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
     path = write(tmp_path / "one.yaml", {"a": {"backbone": "tiny3d"}}, cold_starts=1)
     assert benchmark(path, "--out", tmp_path / "out", "--device", "cpu") == 2
-    told = capsys.readouterr().err
-    assert "cannot answer with tiny3d" in told
-    assert "model of the benchmark : a" in told
+    text = capsys.readouterr().err
+    assert "cannot answer with tiny3d" in text
+    assert "model of the benchmark : a" in text
     assert not (tmp_path / "out").exists()

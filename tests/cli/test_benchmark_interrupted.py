@@ -39,9 +39,9 @@ def test_whole_rounds_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     out = tmp_path / "out"
     assert benchmark(configuration(tmp_path, cold_starts=3), "--out", out, "--device", "cpu") == 130
     assert signal.getsignal(signal.SIGINT) is before
-    told = capsys.readouterr()
-    assert "interrupted; all figures are of the complete rounds: 2" in told.err
-    assert "written: " in told.out
+    text = capsys.readouterr()
+    assert "interrupted; all figures are of the complete rounds: 2" in text.err
+    assert "written: " in text.out
     summary = read_summary(out / "summary.json")
     assert (summary["data"]["rounds"], summary["data"]["cold_starts"], summary["data"]["interrupted"]) == (2, 0, True)
     assert "2: interrupted, so fewer than asked for" in (out / "report.html").read_text(encoding="utf-8")

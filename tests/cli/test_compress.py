@@ -66,15 +66,15 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     assert compress("--config", recipe, "--runs", tmp_path) == 2
     assert "no student to compress" in capsys.readouterr().err
     assert compress("--config", recipe, "--model", tmp_path / "none", "--runs", tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "checkpoint not found" in told
-    assert "named by : --model\n" in told
+    text = capsys.readouterr().err
+    assert "checkpoint not found" in text
+    assert "named by : --model\n" in text
     named = tmp_path / "named.yaml"
     named.write_text("student: runs/nothere\nsteps: [{prune: {ratio: 0.5}}]")
     assert compress("--config", named, "--runs", tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "checkpoint not found: runs/nothere\n  fix      : train it, or name another file\n" in told
-    assert f"named by : `student:` in {named}; --model RUN replaces it\n" in told
+    text = capsys.readouterr().err
+    assert "checkpoint not found: runs/nothere\n  fix      : train it, or name another file\n" in text
+    assert f"named by : `student:` in {named}; --model RUN replaces it\n" in text
     assert compress("--config", recipe, "--model", tmp_path / "net.onnx", "--runs", tmp_path) == 2
     assert "an exported file cannot be compressed" in capsys.readouterr().err
     assert compress("--config", recipe, "--model", tiny_teacher, "--runs", tmp_path, "--data.rooot", "x") == 2

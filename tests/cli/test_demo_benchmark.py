@@ -44,7 +44,7 @@ TINIEST = {
 
 @pytest.mark.slow
 def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its commands without those that cut the student, which is trained for a step on the clips of the tests and stands beside its file."""
+    """Its commands without those that cut the student, which is trained for a step on the clips of the tests and is next to its file."""
     pytest.importorskip("openvino")
     monkeypatch.chdir(tmp_path)
     whole = yaml.safe_load((CONFIGS / "benchmark" / "demo.yaml").read_text(encoding="utf-8"))

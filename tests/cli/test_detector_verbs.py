@@ -54,9 +54,9 @@ def test_every_shipped_configuration_trains_two_steps(
     monkeypatch.chdir(REPOSITORY)
     assert run_verb("train", short(config, streets, tmp_path)) == 0
     name = config.stem.replace("_", "-")
-    told = capsys.readouterr().out
-    assert f"trained: {tmp_path / name}  2 steps in" in told
-    assert "best AP50 on val" in told
+    text = capsys.readouterr().out
+    assert f"trained: {tmp_path / name}  2 steps in" in text
+    assert "best AP50 on val" in text
     kept = {path.name for path in (tmp_path / name).iterdir()}
     assert {"config.yaml", "metrics.jsonl", "report.html", "student.cfg", "student.weights", "student.names"} <= kept
 
@@ -79,10 +79,10 @@ def test_a_run_is_judged_and_its_files_give_the_same_figures(
     student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_verb("evaluate", ["--model", str(student), "--subset", "test", "--device", "cpu"]) == 0
-    told = capsys.readouterr().out
-    assert "'test': 30 frames, " in told
-    assert "ap50" in told
-    assert f"written: {student / 'report.html'}" in told
+    text = capsys.readouterr().out
+    assert "'test': 30 frames, " in text
+    assert "ap50" in text
+    assert f"written: {student / 'report.html'}" in text
     found = json.loads((student / "evaluation.json").read_text())
     assert (found["split"], found["frames"]) == ("test", 30)
     with (student / "classes.csv").open() as file:
@@ -135,10 +135,10 @@ def test_footage_in_which_not_every_object_has_a_box(tmp_path: Path, capsys: pyt
     assert run_verb("evaluate", [*model, *data]) == 0
     said = capsys.readouterr().out
     assert "'test': 9 frames, 9 objects, 0.5 score" in said
-    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    text = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     # 0.3 + 0.04 * frame is at most 0.6 up to frame 7
-    assert told["metrics"]["recall50"] == pytest.approx(8 / 9)
-    assert told["videos"] == [{"video": "videos/walk.mp4", "objects": 9, "recall50": 8 / 9}]
+    assert text["metrics"]["recall50"] == pytest.approx(8 / 9)
+    assert text["videos"] == [{"video": "videos/walk.mp4", "objects": 9, "recall50": 8 / 9}]
     assert run_verb("evaluate", [*model, *data, "--subset", "train"]) == 2
     assert "no frame in subset 'train'" in capsys.readouterr().err
     assert run_verb("evaluate", [*model, *data, "--resize", "stretch"]) == 2

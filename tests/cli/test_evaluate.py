@@ -273,15 +273,15 @@ def test_clips_without_a_label_are_predicted_and_not_judged(
 def test_threads_of_a_larger_machine_are_as_many_as_there_are_cores(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content, told = read_checkpoint(run), []
+    content, text = read_checkpoint(run), []
     content["run"]["train"]["threads"] = 64
     torch.save(content, tmp_path / "large.pt")
     monkeypatch.setattr(cores, "available_cores", lambda: 2)
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(torch, "set_num_threads", text.append)
     judge_it = ("--model", tmp_path / "large.pt", "--device", "cpu", "--out", tmp_path / "out")
     assert evaluate(*judge_it) == 0
     assert evaluate(*judge_it, "--train.threads", 1) == 0
-    assert told == [2, 1]
+    assert text == [2, 1]
     assert evaluate(*judge_it, "--train.threads", 3) == 2
     assert "3 threads on 2 cores" in capsys.readouterr().err
 
@@ -293,7 +293,7 @@ def test_another_subset_another_folder_and_other_settings(run: Path, tmp_path: P
     assert not (run / "predictions.csv").exists()
 
 
-def test_a_checkpoint_file_is_judged_beside_its_run_and_a_loose_one_beside_itself(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_file_is_judged_next_to_its_run_and_a_loose_one_next_to_itself(run: Path, tmp_path: Path) -> None:
     assert evaluate("--model", run / "checkpoints" / "last.pt", "--device", "cpu") == 0
     assert (run / "predictions.csv").exists()
     loose = tmp_path / "a" / "loose.pt"
@@ -347,9 +347,9 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
 @pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1", "--name=x"])
 def test_settings_that_judging_does_not_read_are_refused(run: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--model", run, "--device", "cpu", flag) == 2
-    told = capsys.readouterr().err
-    assert f"{flag.partition('=')[0]} means nothing to an evaluation" in told
-    assert "below --data., --train." in told
+    text = capsys.readouterr().err
+    assert f"{flag.partition('=')[0]} means nothing to an evaluation" in text
+    assert "below --data., --train." in text
 
 
 def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -203,12 +203,12 @@ def test_evaluate_judges_the_file_as_it_judges_the_run(
     assert verb("evaluate", "--model", exported, "--subset", "test") == 2
     assert "data.root is not set" in capsys.readouterr().err
     assert verb("evaluate", "--model", exported, "--subset", "test", "--device", "cpu", "--data.root", tiny_root) == 0
-    for setting, told in (
+    for setting, text in (
         ("--data.window.frames=16", "data.window.frames 4, not 16"),
         ("--data.transform.crop=48", "data.transform.crop 32"),
     ):
         assert verb("evaluate", "--model", exported, "--device", "cpu", "--data.root", tiny_root, setting) == 2
-        assert f"{exported} takes {told}" in capsys.readouterr().err
+        assert f"{exported} takes {text}" in capsys.readouterr().err
     folder = exported.with_name("teacher.onnx_evaluation")
     for name in ("metrics", "confusion", "clips"):
         one, two = read_json(teacher / "evaluation.json")[name], read_json(folder / "evaluation.json")[name]
@@ -220,14 +220,14 @@ def test_evaluate_judges_the_file_as_it_judges_the_run(
 
 
 def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, told in (
+    for arguments, text in (
         (("--out", tmp_path / "net.h5"), "not a format of export of this network"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 0), "--tolerance"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 1e-12), "fix     : --tolerance X, if so much does not matter"),
         (("--out", tmp_path / "net.onnx", "--clips", tmp_path / "none.mp4"), "none.mp4"),
     ):
         assert verb("export", "--model", teacher, *arguments) == 2
-        assert told in capsys.readouterr().err
+        assert text in capsys.readouterr().err
     assert verb("export", "--model", tmp_path / "none", "--out", tmp_path / "net.onnx") == 2
     assert "checkpoint not found" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -260,7 +260,7 @@ def test_what_does_not_belong_together_is_told(teacher: Path, exported: Path, tm
 
 
 def test_what_is_there_is_replaced_only_when_asked(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The weights that OpenVINO writes beside its file, and the card, are somebody's files too."""
+    """The weights that OpenVINO writes next to its file, and the card, are somebody's files too."""
     for there, out in (("net.onnx", "net.onnx"), ("net.bin", "net.xml"), ("net.onnx.md", "net.onnx")):
         (tmp_path / there).write_text("mine")
         assert verb("export", "--model", teacher, "--out", tmp_path / out) == 2

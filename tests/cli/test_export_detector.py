@@ -75,12 +75,12 @@ def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> 
     assert verb("export", "--model", student, "--out", tmp_path / "net.onnx") == 0
     card = (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
     assert f"| Data | {read_frames(load_detector_config(settings=load_detector(student).run).data).manifest.name} |" in card
-    told = [
+    text = [
         f"{name} {found['metrics'][name]:.3f} (95 % interval {found['ci95'][name][0]:.3f} to {found['ci95'][name][1]:.3f}), "
         f"{found['frames']} frames of 'val'"
         for name in ("ap50", "map", "recall50")
     ]
-    assert f"| Judged, before export | {'; '.join(told)} |" in card
+    assert f"| Judged, before export | {'; '.join(text)} |" in card
 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

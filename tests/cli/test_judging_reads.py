@@ -125,16 +125,16 @@ REFUSED = [
     ),
     ("clips", "--data.balanced=true", "what judging reads: --data.root, --data.manifest, --data.split, "),
     ("clips", "--data.transform={}", "one by one what judging reads of it: --data.transform.short_side, "),
-    ("clips", "--optim.lr=1", "what judging reads lies below --data., --train."),
-    ("detector", "--train.threads=1", "what judging reads lies below --data., --judge."),
+    ("clips", "--optim.lr=1", "what judging reads is one of --data., --train."),
+    ("detector", "--train.threads=1", "what judging reads is one of --data., --judge."),
     ("detector", "--data.transform.mosaic=0", "what judging reads: --data.transform.resize"),
     ("file", "--data.transform.resize=centre", "what judging reads: --data.root, --data.layout, "),
 ]
 
 
-@pytest.mark.parametrize(("judged", "flag", "told"), REFUSED, ids=[" ".join(row[:2]) for row in REFUSED])
+@pytest.mark.parametrize(("judged", "flag", "text"), REFUSED, ids=[" ".join(row[:2]) for row in REFUSED])
 def test_a_setting_that_judging_does_not_read_is_refused(
-    judged: str, flag: str, told: str, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judged: str, flag: str, text: str, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if judged == "clips":
         words: list[object] = ["--model", tiny_teacher, "--out", tmp_path / "out"]
@@ -146,6 +146,6 @@ def test_a_setting_that_judging_does_not_read_is_refused(
     assert evaluate(*words, flag) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert flag.partition("=")[0] in said
-    assert told in said
-    assert ("means nothing to an evaluation: judging does not read it" in said) == ("one by one" not in told)
+    assert text in said
+    assert ("means nothing to an evaluation: judging does not read it" in said) == ("one by one" not in text)
     assert not (tmp_path / "out").exists()

@@ -80,9 +80,9 @@ def test_openvino_is_named_where_it_is_installed_and_onnx_runtime_is_not(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for line in (("predict", clip, "--model", exported), ("detect", clip, "--model", exported, "--out", tmp_path / "found")):
         assert verb(*line) == 2
-        told = capsys.readouterr().err
-        assert "'onnxruntime' is not installed" in told
-        assert "or else : --runtime openvino, which is installed" in told
+        text = capsys.readouterr().err
+        assert "'onnxruntime' is not installed" in text
+        assert "or else : --runtime openvino, which is installed" in text
         assert verb(*line, "--runtime", "onnxruntime") == 2
         assert "or else" not in capsys.readouterr().err
 

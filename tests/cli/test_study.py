@@ -178,10 +178,10 @@ def test_a_failed_cell_stops_neither_the_others_nor_the_summary(
 
     monkeypatch.setattr(clip_study, "fit", failing)
     assert compare(study) == 2
-    told = capsys.readouterr()
+    text = capsys.readouterr()
     assert trained == ["flow-s1-1", "attention-s1-1"]
     for line in ("2 cells failed", "first  : flow-s0-1: VideoError: cannot decode it", "others : attention-s0-1: needs flow-s0-1"):
-        assert line in told.err
+        assert line in text.err
     methods = read_summary(tmp_path / "out" / "summary.json")["methods"]
     assert {name: list(method["metrics"]["top1"]["values"]) for name, method in methods.items()} == {"flow": ["1/1"], "attention": ["1/1"]}
     assert compare(study, "--methods", "flow", "--seeds", "0", out="none") == 2
@@ -246,16 +246,16 @@ def test_a_data_set_that_is_not_there_is_told_with_the_line_that_names_it(
     kept = base.read_text()
     lines = [line.replace(line.split("root: ")[1], "/nowhere") if "root: " in line else line for line in kept.splitlines()]
     number = 1 + next(n for n, line in enumerate(lines) if "root: /nowhere" in line)
-    told = f"looked in : /nowhere   (data.root in {base}:{number})"
+    text = f"looked in : /nowhere   (data.root in {base}:{number})"
     base.write_text("\n".join(lines))
     assert compare(study) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
     base.write_text(kept)
     assert compare(study) == 0
     base.write_text("\n".join(lines))
     capsys.readouterr()
     assert compare(study, "--phase", "report") == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
 
 
 def test_the_report_has_no_examples_of_runs_without_checkpoints(

@@ -51,21 +51,21 @@ def test_torch_runs_on_as_many_as_are_given(clip: Path, tmp_path: Path, capsys: 
 def test_an_exported_file_runs_on_as_many_as_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ONNX Runtime was told, and the same probabilities with one thread and two."""
     runtime = pytest.importorskip("onnxruntime")
-    told, opens = [], runtime.InferenceSession
+    text, opens = [], runtime.InferenceSession
 
     def session(path: str, options: Any, **further: Any) -> Any:
-        told.append(options.intra_op_num_threads)
+        text.append(options.intra_op_num_threads)
         return opens(path, options, **further)
 
     monkeypatch.setattr(runtime, "InferenceSession", session)
     exported = tiny_export(tmp_path / "net.onnx")
-    told.clear()
+    text.clear()
     clip_BCTHW = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 32, 32)).astype(np.uint8)
     found = []
     for threads in (0, 1, 2):
         classifier = open_classifier(exported, device="cpu", threads=threads).classifier
         assert isinstance(classifier, ExportedClassifier)
         found.append(classifier(clip_BCTHW).probabilities)
-    assert told == [0, 1, 2]
+    assert text == [0, 1, 2]
     np.testing.assert_allclose(found[1], found[2], atol=1e-5)
     assert torch.get_num_threads() == 3

@@ -46,7 +46,7 @@ def test_every_policy_learns_along_the_same_video(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "text"),
     [
         (["--compare-policies", 1.1], "'--compare-policies' has a wrong value"),
         (["--compare-policies", 0.1, "--every", 2], "not possible with --every"),
@@ -56,10 +56,10 @@ def test_every_policy_learns_along_the_same_video(
     ],
 )
 def test_what_a_study_cannot_follow(
-    more: list[object], told: str, video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: list[object], text: str, video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(video, networks, tmp_path / "out", *more) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

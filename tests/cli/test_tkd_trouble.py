@@ -101,9 +101,9 @@ def gone_after(frames: Iterator[Any], count: int) -> Iterator[Any]:
     raise VideoError("cannot decode video: /dev/video0", after_frames=count, reason="No such device")
 
 
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("asynchronous", [True, False])
 def test_a_camera_stopped_by_the_user_leaves_its_student(
-    beside: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asynchronous: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_stopped(frames: Iterator[Any]) -> Iterator[Any]:
         for frame in frames:
@@ -118,12 +118,12 @@ def test_a_camera_stopped_by_the_user_leaves_its_student(
 
     monkeypatch.setattr(sources, "open_stream", camera)
     more = ("--part", "50", "--save-student", tmp_path / "after")
-    assert run(Path("0"), networks, tmp_path, *more, *(["--asynchronous"] if beside else [])) == 0
+    assert run(Path("0"), networks, tmp_path, *more, *(["--asynchronous"] if asynchronous else [])) == 0
     found = lines(tmp_path / "camera0" / "detections.jsonl")
     assert 12 < len(found) < 20
     learned, before = (weights_of(Path(where)) for where in (tmp_path / "after" / "student.weights", networks[1].partition("=")[2]))
     kept = any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
-    if kept or not beside:  # beside the stream an update may end after the last frame, which is told in no row
+    if kept or not asynchronous:  # an asynchronous update may end after the last frame, which is told in no row
         assert np.array_equal(learned, before) is not kept
 
 
@@ -157,10 +157,10 @@ def test_a_disk_that_is_full_at_the_end(
     with monkeypatch.context() as patch:
         patch.setattr("vidkd.cli.tkd_run.write_key_frames", full)
         assert run(video, networks, tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "cannot write to" in told
-    assert "No space left on device" in told
-    assert "20 frames, which are kept" in told
+    text = capsys.readouterr().err
+    assert "cannot write to" in text
+    assert "No space left on device" in text
+    assert "20 frames, which are kept" in text
     assert not (tmp_path / "street" / "losses.csv").exists()
     assert run(video, networks, tmp_path) == 0
     assert "found finished: 20 frames" in capsys.readouterr().out

@@ -125,10 +125,10 @@ def test_a_finished_teacher_is_used_whatever_the_students_flags(
     caplog.clear()
     assert train("--config", path, "--name", "second", "--train.seed", 1, "--train.steps", 2, "--data.workers", 0, "--resume", "never") == 0
     assert {file: file.read_bytes() for file in teacher.rglob("*") if file.is_file()} == before
-    notes = [record.getMessage() for record in caplog.records if "used as it is" in record.getMessage()]
+    notes = [record.getMessage() for record in caplog.records if "used unchanged" in record.getMessage()]
     assert notes == [
-        f"{teacher} is finished and used as it is: train.seed was 0 there, not 1",
-        f"{teacher} is finished and used as it is: train.steps was 1 there, not 2",
+        f"{teacher} is finished and used unchanged: train.seed was 0 there, not 1",
+        f"{teacher} is finished and used unchanged: train.steps was 1 there, not 2",
     ]
     assert read_checkpoint(Path(tiny_config().runs, "second"))["progress"]["step"] == 2
 
@@ -148,11 +148,11 @@ def test_a_finished_teacher_that_has_seen_more_labels_is_warned_of(
     assert "few: 6 training clips are learned with their label, 6 are seen without one (data.unlabelled: use)" in caplog.messages
     caplog.clear()
     assert train("--config", path, "--name", "few-2", "--teacher", f"{teacher}-2", "--data.label_fraction", 0.5) == 0
-    assert "used as it is" not in caplog.text
+    assert "used unchanged" not in caplog.text
     assert load_classifier(Path(f"{teacher}-2")).run["data"]["label_fraction"] == 0.5
     caplog.clear()
     assert train("--config", path, "--name", "all", "--teacher", f"{teacher}-2") == 0
-    assert f"{teacher}-2 is finished and used as it is: data.label_fraction was 0.5 there, not 1.0" in caplog.messages
+    assert f"{teacher}-2 is finished and used unchanged: data.label_fraction was 0.5 there, not 1.0" in caplog.messages
 
 
 def test_a_teacher_that_learned_from_clips_that_judge_its_student_is_refused(
@@ -163,10 +163,10 @@ def test_a_teacher_that_learned_from_clips_that_judge_its_student_is_refused(
     assert train("--config", write(tiny_config(**settings), tmp_path / "c.yaml")) == 0
     held_out = write(tiny_config(**settings, **{"data.validation_fraction": 0.3}, name="second"), tmp_path / "d.yaml")
     assert train("--config", held_out) == 2
-    told = capsys.readouterr().err
-    assert f"the teacher {teacher} learned from " in told
-    assert "--data.validation_fraction 0.0" in told
-    assert f"--teacher {teacher}-2 trains one for these groups" in told
+    text = capsys.readouterr().err
+    assert f"the teacher {teacher} learned from " in text
+    assert "--data.validation_fraction 0.0" in text
+    assert f"--teacher {teacher}-2 trains one for these groups" in text
     assert train("--config", held_out, "--teacher", f"{teacher}-2") == 0
 
 

@@ -112,9 +112,9 @@ def test_a_selector_of_another_student_is_told(
     other.mkdir()
     assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
     more = ("--every", "2", "--update.steps", "1", "--seed", "5")
-    for student, told in ((networks[:3], False), (student_arguments(other, seed=1), True)):
-        assert run_tkd(videos[2], student, networks, selector, tmp_path / f"out{told}", *more) == 0
-        assert (f"the selector {selector} was trained with another student: its weights differ" in caplog.text) is told
+    for student, message in ((networks[:3], False), (student_arguments(other, seed=1), True)):
+        assert run_tkd(videos[2], student, networks, selector, tmp_path / f"out{message}", *more) == 0
+        assert (f"the selector {selector} was trained with another student: its weights differ" in caplog.text) is message
         assert "other learning" not in caplog.text
         assert "has seen" not in caplog.text
 
@@ -131,8 +131,8 @@ def test_other_learning_and_a_video_that_the_selector_has_seen_are_told(
     selector = tmp_path / "selector.pt"
     assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
     assert run_tkd(videos[1], networks[:3], networks, selector, tmp_path / "out", "--update.steps", "0", "--window", "10") == 0
-    told = "every: 2 then, 1 now; window: 8 then, 10 now; update.steps: 1 then, 0 now"
-    assert f"the selector {selector} was trained with other learning: {told}" in caplog.text
+    message = "every: 2 then, 1 now; window: 8 then, 10 now; update.steps: 1 then, 0 now"
+    assert f"the selector {selector} was trained with other learning: {message}" in caplog.text
     assert f"the selector {selector} has seen {videos[1]} in its training" in caplog.text
 
 

@@ -20,9 +20,9 @@ CLASSES = ("Right", "Down", "Grow")
 DATA = {"split": "1", "window": {"frames": 4, "stride": 1}, "transform": {"short_side": 36, "crop": 32}, "validation_fraction": 0.34}
 
 
-def found(root: Path, *, told: bool = False, clips: int = 4, **data: object) -> Integers:
+def found(root: Path, *, condition_on_observed: bool = False, clips: int = 4, **data: object) -> Integers:
     config = load_config(settings={"data": {**DATA, "root": str(root), **data}})
-    model = VideoClassifier(ModelConfig(condition_on_observed=told), 3, "rgb").eval()
+    model = VideoClassifier(ModelConfig(condition_on_observed=condition_on_observed), 3, "rgb").eval()
     metadata = classifier_metadata(SavedClassifier(model=model, classes=CLASSES, view="rgb", run={}), config.data)
     return integers_of(config, metadata, QuantiseConfig(clips=clips))
 
@@ -60,8 +60,8 @@ def test_only_training_clips_are_read(tiny_root: Path, tmp_path: Path) -> None:
     assert made.feeds[0]["clip"].dtype == np.uint8
 
 
-def test_observed_fractions_take_turns_and_are_told(tiny_root: Path) -> None:
-    made = found(tiny_root, told=True, observe={"protocol": "early", "fractions": [0.5, 1.0]})
+def test_observed_fractions_take_turns_and_are_inputs(tiny_root: Path) -> None:
+    made = found(tiny_root, condition_on_observed=True, observe={"protocol": "early", "fractions": [0.5, 1.0]})
     assert [feed["observed"].tolist() for feed in made.feeds] == [[0.5], [1.0], [0.5], [1.0]]
     whole = found(tiny_root)
     assert list(whole.feeds[0]) == ["clip"]

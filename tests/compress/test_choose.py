@@ -35,13 +35,13 @@ def test_equal_scores_go_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "share", "told"),
+    ("config", "share", "text"),
     [
         (PruneConfig(scope="uniform"), 0.9, "all 4 filters of a"),
         (PruneConfig(most_of_layer=1), 0.95, "all 4 filters of a"),
         (PruneConfig(most_of_layer=0.5), 0.6, "only 5 may go"),
     ],
 )
-def test_a_ratio_that_removes_a_whole_layer_is_refused(config: PruneConfig, share: float, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_ratio_that_removes_a_whole_layer_is_refused(config: PruneConfig, share: float, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
         filters_to_remove(SCORES, config, share=share)

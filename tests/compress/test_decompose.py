@@ -89,7 +89,7 @@ def test_a_weight_of_zeros_is_kept_by_any_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "text"),
     [
         (nn.Conv2d(4, 4, 3, groups=2), "groups"),
         (nn.Conv2d(4, 4, 3, padding="same"), "pads"),
@@ -97,7 +97,7 @@ def test_a_weight_of_zeros_is_kept_by_any_rank() -> None:
         (nn.ConvTranspose2d(4, 4, 3), "neither"),
     ],
 )
-def test_what_has_no_form_of_low_rank_says_why(layer: nn.Module, told: str) -> None:
+def test_what_has_no_form_of_low_rank_says_why(layer: nn.Module, text: str) -> None:
     reason = refusal(layer)
     assert reason is not None
-    assert told in reason
+    assert text in reason

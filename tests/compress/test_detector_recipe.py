@@ -184,11 +184,11 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
 
 
 def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp_path: Path) -> None:
-    for step, told in (
+    for step, text in (
         ({"quantise": {"exclude": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
         ({"export": {"formats": ["pt2"]}}, "pt2"),
     ):
-        with pytest.raises(ConfigError, match=rf"{told}(.|\n)*step 2_"):
+        with pytest.raises(ConfigError, match=rf"{text}(.|\n)*step 2_"):
             do(recipe_of(student, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
     assert not (tmp_path / "small").exists()
 
@@ -217,9 +217,9 @@ def test_a_file_beyond_the_tolerance_is_no_dead_end(student: Path, tmp_path: Pat
     def recipe(tolerance: float) -> Recipe:
         return recipe_of(student, tmp_path, [{"factorise": {"macs": 0.6}}, {"export": {"formats": ["onnx"], "tolerance": tolerance}}])
 
-    with pytest.raises(ConfigError, match=r"computes something else than the network: model\.onnx") as told:
+    with pytest.raises(ConfigError, match=r"computes something else than the network: model\.onnx") as text:
         do(recipe(1e-12))
-    assert told.value.lines["allowed"].startswith("1e-12 of ")
-    assert told.value.lines["fix"] == "tolerance: X in the step `export`, if so much does not matter"
+    assert text.value.lines["allowed"].startswith("1e-12 of ")
+    assert text.value.lines["fix"] == "tolerance: X in the step `export`, if so much does not matter"
     assert [path.name for path in (tmp_path / "small" / "2_export").iterdir()] == ["chain.json"]
     assert [outcome.found_finished for outcome in do(recipe(1e-2))] == [True, True, False]

@@ -65,9 +65,9 @@ def check_float_xml(name: str, source: ClassifierSource, path: Path, compared: S
 
 
 def check_refused(name: str, write: Callable[[], object], path: Path) -> None:
-    with pytest.raises(ConfigError, match="OpenVINO refuses the network") as told:
+    with pytest.raises(ConfigError, match="OpenVINO refuses the network") as text:
         write()
-    assert told.value.lines["operations"] == REFUSED_BY_OPENVINO[name]
+    assert text.value.lines["operations"] == REFUSED_BY_OPENVINO[name]
     assert not path.exists()
 
 

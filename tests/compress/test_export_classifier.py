@@ -177,8 +177,8 @@ def test_the_card(exported: Exported) -> None:
     assert rows["Classes"] == "3: a, b\\|c, d"
     assert rows["Further label verb"] == "2: go, stay"
     assert rows["Resizing"] == resizing_text(data_config())
-    told = "top1 0.750 (95 % interval 0.500 to 0.900), 8 clips of 'test'; top5 1.000 (no interval), 8"
-    assert rows["Judged, before export"] == told
+    message = "top1 0.750 (95 % interval 0.500 to 0.900), 8 clips of 'test'; top5 1.000 (no interval), 8"
+    assert rows["Judged, before export"] == message
     assert rows["Size"].startswith(f"{exported.path.stat().st_size:,} bytes, ")
     assert rows["Licence of the weights"] == "CC-BY-4.0"
     assert rows["Parity"] == str(exported.parity)

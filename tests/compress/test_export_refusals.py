@@ -59,10 +59,10 @@ def scattered() -> bytes:
 )
 def test_openvino_names_what_it_does_not_convert(graph: bytes, operations: str, reason: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    with pytest.raises(CheckpointError, match="not a network that OpenVINO can convert") as told:
+    with pytest.raises(CheckpointError, match="not a network that OpenVINO can convert") as text:
         write_openvino(graph, tmp_path / "net.xml")
-    assert told.value.lines["operations"] == operations
-    assert reason in told.value.lines["reason"]
+    assert text.value.lines["operations"] == operations
+    assert reason in text.value.lines["reason"]
     assert not list(tmp_path.iterdir())
 
 
@@ -76,11 +76,11 @@ def test_a_refusal_of_openvino_is_an_error_of_the_export(kind: str, tmp_path: Pa
     path = tmp_path / "net.xml"
     path.write_text("what was there")
     monkeypatch.setattr(openvino_network, "compiled", uncompiled)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as text:
         export(source_of(kind), path)
-    assert told.value.what == f"cannot export {path}: OpenVINO refuses the network"
-    assert "[CPU] Shape is too odd" in told.value.lines["reason"]
-    assert told.value.lines["fix"].startswith("export .onnx, which ONNX Runtime runs; or another backbone")
+    assert text.value.what == f"cannot export {path}: OpenVINO refuses the network"
+    assert "[CPU] Shape is too odd" in text.value.lines["reason"]
+    assert text.value.lines["fix"].startswith("export .onnx, which ONNX Runtime runs; or another backbone")
     assert [each.name for each in tmp_path.iterdir()] == ["net.xml"]
     assert path.read_text() == "what was there"
 
@@ -91,10 +91,10 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(WriteError) as told:
+    with pytest.raises(WriteError) as text:
         export(source_of("classifier"), tmp_path / "net.onnx")
-    assert told.value.what == f"cannot write: {tmp_path / 'net.onnx'}"
-    assert told.value.lines["reason"] == os.strerror(errno.ENOSPC)
+    assert text.value.what == f"cannot write: {tmp_path / 'net.onnx'}"
+    assert text.value.lines["reason"] == os.strerror(errno.ENOSPC)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(WriteError, match="cannot write"):
@@ -102,14 +102,14 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(math.nan, "weights of the network are no finite"), (3e38, "outputs of the network are no finite")]
+    ("value", "text"), [(math.nan, "weights of the network are no finite"), (3e38, "outputs of the network are no finite")]
 )
 @pytest.mark.parametrize(("kind", "suffix"), [("classifier", "onnx"), ("classifier", "pt2"), ("detector", "xml"), ("detector", "weights")])
-def test_a_network_without_finite_numbers_is_told_as_such(kind: str, suffix: str, value: float, told: str, tmp_path: Path) -> None:
+def test_a_network_without_finite_numbers_is_told_as_such(kind: str, suffix: str, value: float, text: str, tmp_path: Path) -> None:
     source = source_of(kind)
     *_, last = (module for module in source.net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear))
     nn.init.constant_(last.weight, value)
-    with pytest.raises(ConfigError, match=told) as error:
+    with pytest.raises(ConfigError, match=text) as error:
         export(source, tmp_path / f"student.{suffix}")
     assert error.value.lines["fix"].startswith("an earlier checkpoint, or train it again with a lower learning rate")
     assert math.isfinite(value) or (error.value.lines["where"], ".weight" in error.value.lines["weights"]) == ("runs/a", True)

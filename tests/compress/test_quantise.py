@@ -189,9 +189,9 @@ def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
         quantise(graph, [], QuantiseConfig())
     with pytest.raises(ConfigError, match="no layer of this network may compute in integers"):
         quantise(graph, feeds(), QuantiseConfig(exclude=("*",)))
-    with pytest.raises(ConfigError, match="unknown layer 'frist'") as told:
+    with pytest.raises(ConfigError, match="unknown layer 'frist'") as text:
         quantise(graph, feeds(), QuantiseConfig(exclude=("frist",)))
-    assert told.value.lines["did you mean"] == "first"
+    assert text.value.lines["did you mean"] == "first"
 
 
 def test_a_quantiser_that_skips_a_convolution_is_an_error(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,14 +203,14 @@ def test_a_quantiser_that_skips_a_convolution_is_an_error(graph: bytes, monkeypa
         whole(*given, nodes_to_exclude=[*nodes_to_exclude, first], **settings)
 
     monkeypatch.setattr(tools, "quantize_static", skipping)
-    with pytest.raises(ConfigError, match="left layers in float that it was to change") as told:
+    with pytest.raises(ConfigError, match="left layers in float that it was to change") as text:
         quantise(graph, feeds(), QuantiseConfig())
-    assert told.value.lines["layers"] == "first"
+    assert text.value.lines["layers"] == "first"
 
 
-@pytest.mark.parametrize(("bits", "flags", "told"), [(8, OLD, True), (7, OLD, False), (8, {*OLD, "avx_vnni"}, False)])
-def test_eight_bits_saturate_without_vnni(bits: Any, flags: set[str], told: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("bits", "flags", "text"), [(8, OLD, True), (7, OLD, False), (8, {*OLD, "avx_vnni"}, False)])
+def test_eight_bits_saturate_without_vnni(bits: Any, flags: set[str], text: bool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "vidkd"):
         warn_if_saturating(QuantiseConfig(weight_bits=bits), "weight_bits: 7", flags)
     expected = ["this processor has no VNNI: its eight-bit products may saturate (weight_bits: 7 for files that run here)"]
-    assert [record.getMessage() for record in caplog.records] == expected * told
+    assert [record.getMessage() for record in caplog.records] == expected * text

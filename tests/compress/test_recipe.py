@@ -40,7 +40,7 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "text"),
     [
         ([], "a recipe needs at least one step"),
         ([{"prun": {}}], "unknown step 'prun'"),
@@ -61,8 +61,8 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"export": {"formats": ["h5"]}}], "expected : a list of one of onnx, xml, pt2, darknet"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_place(written: list[Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as error:
+def test_what_cannot_be_is_refused_with_its_place(written: list[Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text) as error:
         parse_steps(written, "r.yaml")
     assert "r.yaml" in str(error.value)
 

@@ -36,7 +36,7 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "text"),
     [
         ({"factorise": {"macs": 0.5, "exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
         ({"quantise": {"exclude": ["backbone.net.stem.1"]}}, r"unknown layer 'backbone\.net\.stem\.1'"),
@@ -48,17 +48,17 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
         ({"distil": {}}, "are for detectors"),
     ],
 )
-def test_what_a_later_step_cannot_do_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path, step: dict[str, Any], told: str) -> None:
-    with pytest.raises(VidkdError, match=rf"{told}(.|\n)*needed by +: step 2_{next(iter(step))}"):
+def test_what_a_later_step_cannot_do_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path, step: dict[str, Any], text: str) -> None:
+    with pytest.raises(VidkdError, match=rf"{text}(.|\n)*needed by +: step 2_{next(iter(step))}"):
         do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
     assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize(
-    ("export", "told"), [({"formats": ["pt2"]}, "no files in integers of format pt2"), ({"tolerance": 1e-3}, "are held to no tolerance")]
+    ("export", "text"), [({"formats": ["pt2"]}, "no files in integers of format pt2"), ({"tolerance": 1e-3}, "are held to no tolerance")]
 )
-def test_files_in_integers_that_cannot_be(tiny_teacher: Path, tmp_path: Path, export: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=f"{told}(.|\n)*step 2_export"):
+def test_files_in_integers_that_cannot_be(tiny_teacher: Path, tmp_path: Path, export: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=f"{text}(.|\n)*step 2_export"):
         do(recipe_of(tiny_teacher, tmp_path, [{"quantise": {}}, {"export": export}]))
     assert not (tmp_path / "small").exists()
 
@@ -114,8 +114,8 @@ def test_files_and_devices_that_do_not_belong_to_a_student_are_refused(
 def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="checkpoint not found"):
         ClassifierSubject(recipe_of(tmp_path / "none", tmp_path, [{"prune": {}}]))
-    for settings, told in (({"data.root": str(tmp_path)}, "not found"), ({"data.rooot": "x"}, r"unknown setting 'data\.rooot'")):
-        with pytest.raises(VidkdError, match=told):
+    for settings, text in (({"data.root": str(tmp_path)}, "not found"), ({"data.rooot": "x"}, r"unknown setting 'data\.rooot'")):
+        with pytest.raises(VidkdError, match=text):
             ClassifierSubject(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], settings=settings))
 
 

@@ -14,7 +14,7 @@ from vidkd.tasks import TASKS
 
 DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
 OVER: dict[str, dict[str, Any]] = {"anticipation": {"data.observe.protocol": "early", "data.window.short_clip": "hold"}}
-"""What a method needs beside a teacher."""
+"""What a method needs next to a teacher."""
 TERM = {
     **{"anticipation": "gram", "attention_distillation": "attention", "attention_transfer": "transfer", "d3d": "logits"},
     **{"generalized_distillation": "loss", "logits_kd": "soft", "mars": "features"},
@@ -41,7 +41,7 @@ def test_every_distillation_repairs_what_was_pruned(
     moved = [name for name, value in here.items() if not torch.equal(value, there[name])]
     assert {"fc.weight", "backbone.net.stem.0.weight"} <= set(moved), "the gradient reaches both ends"
     after = load_classifier(tiny_teacher).model.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher stays as it is"
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher stays unchanged"
     rows = [row for row in read_jsonl(repaired.made.model / "metrics.jsonl") if row["split"] == "train"]
     assert len(rows) == 2
     for row in rows:

@@ -126,13 +126,13 @@ def _stopped(*_: Any, **__: Any) -> Any:
 
 def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], tiny_teacher: Path, runs: Path) -> None:
     other = [{"prune": {"ratio": 0.5, "scope": "uniform", "criterion": "taylor"}}, *WRITTEN[1:]]
-    with pytest.raises(ConfigError, match="holds a step of another recipe, student, teacher, data set or settings") as told:
+    with pytest.raises(ConfigError, match="holds a step of another recipe, student, teacher, data set or settings") as text:
         do(recipe_of(tiny_teacher, runs, other))
-    assert "1_prune" in str(told.value)
-    assert re.search(r"ratio +: 0\.4 there, 0\.5 now", str(told.value))
-    with pytest.raises(ConfigError, match="0_original holds a step of another recipe") as told:
+    assert "1_prune" in str(text.value)
+    assert re.search(r"ratio +: 0\.4 there, 0\.5 now", str(text.value))
+    with pytest.raises(ConfigError, match="0_original holds a step of another recipe") as text:
         do(recipe_of(tiny_teacher, runs, WRITTEN, subset="val"))
-    assert re.search(r"subset +: test there, val now", str(told.value))
+    assert re.search(r"subset +: test there, val now", str(text.value))
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
         do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
 

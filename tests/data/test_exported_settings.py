@@ -61,7 +61,7 @@ def test_the_folder_of_stored_flow_stays_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "told"),
+    ("over", "text"),
     [
         ({"root": "/etc"}, "unknown key 'shown.root'"),
         ({"window__color": 1}, "unknown key 'shown.window.color'"),
@@ -76,10 +76,10 @@ def test_the_folder_of_stored_flow_stays_behind() -> None:
         ({"decoder": "opencv"}, "shown.decoder must be one of auto, decord, pyav"),
     ],
 )
-def test_settings_that_cannot_be(over: dict[str, Any], told: str) -> None:
+def test_settings_that_cannot_be(over: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         shown_data(metadata(**over), "net.onnx")
-    assert told in str(caught.value)
+    assert text in str(caught.value)
     assert "net.onnx (embedded)" in str(caught.value)
 
 

@@ -27,7 +27,7 @@ def test_davis(cfg: str, weights: str, resize: str, score: float, expected: floa
     names = ["--names", str(real_data / "weights" / "yolo_fastest" / "coco.names"), "--device", "cpu", "--out", str(tmp_path)]
     data = ["--data.root", str(real_data / "davis16"), "--data.layout", "davis", "--judge.score", str(score)]
     assert run_verb("evaluate", [*model, *names, *data]) == 0
-    told = json.loads((tmp_path / "evaluation.json").read_text())
-    assert (told["frames"], told["objects"]) == (663, 663)
-    assert told["metrics"]["recall50"] == pytest.approx(expected, abs=0.01)
-    assert told["metrics"]["recall50"] == pytest.approx(noted, abs=0.02)
+    text = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (text["frames"], text["objects"]) == (663, 663)
+    assert text["metrics"]["recall50"] == pytest.approx(expected, abs=0.01)
+    assert text["metrics"]["recall50"] == pytest.approx(noted, abs=0.02)

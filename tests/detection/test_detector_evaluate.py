@@ -54,8 +54,8 @@ def test_figures_are_those_of_the_metrics_and_are_written(bright: BoxManifest, t
     assert judgement.found.metrics() == {"ap50": 1.0, "map": 1.0, "ap75": 1.0, "recall": 1.0, "recall50": 1.0}
     assert judgement.found.rows[1] == {"class": "dog", "boxes": 0, "ap50": None, "ap": None, "recall50": None}
     document, table = judgement.write(tmp_path / "out", "val")
-    told = json.loads(document.read_text())
-    assert (told["split"], told["frames"], told["boxes"], told["metrics"]["map"]) == ("val", 6, 6, 1.0)
+    text = json.loads(document.read_text())
+    assert (text["split"], text["frames"], text["boxes"], text["metrics"]["map"]) == ("val", 6, 6, 1.0)
     with table.open() as file:
         assert next(iter(csv.DictReader(file))) == {"class": "cat", "boxes": "6", "ap50": "1.0", "ap": "1.0", "recall50": "1.0"}
     assert judge_boxes(Brightness(label=1), bright).found.metrics()["ap50"] == 0.0
@@ -90,8 +90,8 @@ def test_recall_counts_the_objects_that_were_found(bright: BoxManifest, tmp_path
         {"video": "a.mp4", "objects": 2, "recall50": 1 / 2},
     ]
     document, table = judgement.write(tmp_path / "out", "test")
-    told = json.loads(document.read_text())
-    assert (told["frames"], told["objects"], told["score"], told["metrics"]["recall50"]) == (5, 5, 0.5, 0.6)
+    text = json.loads(document.read_text())
+    assert (text["frames"], text["objects"], text["score"], text["metrics"]["recall50"]) == (5, 5, 0.5, 0.6)
     with table.open() as file:
         assert [row["recall50"] for row in csv.DictReader(file)] == [str(2 / 3), "0.5"]
     assert judge_boxes(Brightness(), truth, score=0.95).found.metrics()["recall50"] == 0

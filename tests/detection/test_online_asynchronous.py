@@ -85,8 +85,8 @@ def test_answers_in_time_teach_what_they_teach_in_step():
     from vidkd.detection.online import SynchronousLearner
 
     frames, update = stream(5), Update(trains="all", lr=3e-3, steps=2)
-    beside = student()
-    in_step = SynchronousLearner(beside, oracle(), FixedInterval(), CallBudget(1, 1), update=update)
+    own = student()
+    in_step = SynchronousLearner(own, oracle(), FixedInterval(), CallBudget(1, 1), update=update)
     with learner(update=update) as running:
         for frame in frames:
             number = running._newest[0]

@@ -1,4 +1,4 @@
-"""A student in ONNX Runtime along a stream: its weights are those that learn, in step and beside."""
+"""A student in ONNX Runtime along a stream: its weights are those that learn, synchronous and asynchronous."""
 
 import itertools
 import threading

@@ -207,7 +207,7 @@ def test_the_oracles_boxes_are_emitted_on_key_frames_only_where_asked():
     assert "key" not in own[1].extra
 
 
-def test_classes_that_the_oracle_does_not_know_are_named_beside_its_boxes():
+def test_classes_that_the_oracle_does_not_know_are_named_next_to_its_boxes():
     learner = SynchronousLearner(student(), BoxOracle(Narrow(), NAMES), FixedInterval(), CallBudget(1, 3), update=Update(steps=1))
     assert steps(LearningStepper(learner), FRAMES[:1])[0].extra["key"]["unknown"] == ["bar"]
     assert "unknown" not in steps(stepper(), FRAMES[:1])[0].extra["key"]

@@ -340,11 +340,11 @@ def test_what_is_learned_next_is_pulled_back_by_the_mean_of_the_shares_that_serv
     for key in (*keys(light, 2), *keys(light, 2, oracle(), seed=5)):
         assert trainer._interpolate(key, trainer._weights())[0] == 0.5
         mean = None if mean is None else 0.8 * mean + 0.2 * 0.5
-        beside = light.copy()
-        assert Trainer(beside, plain).learn(key, []).outcome == "kept"
+        copy = light.copy()
+        assert Trainer(copy, plain).learn(key, []).outcome == "kept"
         assert trainer.learn(key, [], interpolate=False).outcome == "kept"
         mean = 1.0 if mean is None else mean  # nothing had been learned before the first
-        far = weights(beside)
+        far = weights(copy)
         for name, value in weights(light).items():
             expected = began[name] + 0.9 * mean * (far[name] - began[name]) if value.is_floating_point() else far[name]
             torch.testing.assert_close(value, expected)

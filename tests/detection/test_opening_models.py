@@ -168,7 +168,7 @@ def test_what_is_recorded_changes_with_every_file(darknet, tmp_path):
     assert {key for key, value in network.record().items() if value != before[key]} == {"metadata"}
 
 
-def test_weights_beside_an_onnx_file_count(tmp_path):
+def test_weights_next_to_an_onnx_file_count(tmp_path):
     model = onnx.load(picture_model(tmp_path / "net.onnx"))
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
     network = ModelFiles(model=str(tmp_path / "net.onnx"))

@@ -47,8 +47,8 @@ def calls_along(policy, calls, frames, shown):
         if chooser.choose(observation):
             key = index
             called.append(index)
-            told = answers[index, 0] if disagreement is None else disagreement, 5 * answers[index, 1] if loss is None else loss
-            chooser.update(Feedback(frame_index=index, disagreement=told[0], loss=told[1]))
+            text = answers[index, 0] if disagreement is None else disagreement, 5 * answers[index, 1] if loss is None else loss
+            chooser.update(Feedback(frame_index=index, disagreement=text[0], loss=text[1]))
     return called
 
 

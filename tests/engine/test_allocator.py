@@ -20,30 +20,30 @@ def step():
     for _ in range(2):
         torch.ones(8 * 2**20)  # 32 MiB of float32, written and freed
 
-told = keep_freed_memory(json.loads(sys.argv[1]))
+kept = keep_freed_memory(json.loads(sys.argv[1]))
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     step()
-print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def count_faults(environment: dict[str, str]) -> tuple[bool, int]:
-    """Whether glibc was told, and the pages that the system had to hand over in ten steps; in a process of its own."""
+    """Whether glibc keeps freed memory, and the pages that the system had to hand over in ten steps; in a process of its own."""
     words = run_to_end([sys.executable, "-c", COUNT_FAULTS, json.dumps(environment)], check=True).stdout.split()
     return words[0] == "True", int(words[1])
 
 
 @needs_glibc
 def test_a_step_takes_no_new_pages() -> None:
-    told, faults = count_faults({})
-    assert told
+    kept, faults = count_faults({})
+    assert kept
     assert faults < PAGES_OF_A_STEP / 4, "ten steps of two tensors, and not the pages of a quarter of one tensor"
 
 
 @needs_glibc
 def test_the_user_s_own_choice_stays() -> None:
-    told, faults = count_faults({"MALLOC_TRIM_THRESHOLD_": "131072"})
-    assert not told
+    kept, faults = count_faults({"MALLOC_TRIM_THRESHOLD_": "131072"})
+    assert not kept
     assert faults > 10 * PAGES_OF_A_STEP, "as glibc does by itself: every tensor is mapped anew"

@@ -81,12 +81,12 @@ def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config
     clips = read_clips(config.data)
     torch.manual_seed(0)
     model = VideoClassifier(ModelConfig(condition_on_observed=True), len(clips.manifest.classes), "rgb")
-    told: list[float] = []
+    text: list[float] = []
     assert model.observed is not None
-    model.observed.register_forward_pre_hook(lambda _, given: told.extend(given[0].tolist()))
+    model.observed.register_forward_pre_hook(lambda _, given: text.extend(given[0].tolist()))
     judgement = judge(model, clips, "test", config.data, clips.manifest.classes, device=torch.device("cpu"))
     count = len(clips.subset("test", "1"))
-    assert told == pytest.approx([0.2] * count + [1.0] * count)
+    assert text == pytest.approx([0.2] * count + [1.0] * count)
     assert judgement.fractions == [0.2, 1.0]
     for fraction in (0.2, 1.0):
         dataset = evaluation_set(clips, "test", config.data, ["rgb"], fraction=fraction)
@@ -126,12 +126,12 @@ def test_clips_without_a_frame_in_the_observed_part_are_counted_and_change_no_ot
         data = dataclasses.replace(config.data, manifest=str(tmp_path / "rows.jsonl"))
         return judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
 
-    alone, beside = judged(rows[:-1]), judged([*rows[:-1], blind])
-    assert (alone.unobservable, beside.unobservable) == ([], [blind])
-    assert beside.counts() == {**alone.counts(), "unobservable": 1}
-    assert "1 clips are not judged: nothing of them can be observed" in beside.remarks()
-    assert list(beside.at) == list(alone.at)
-    for fraction, predictions in beside.at.items():
+    alone, other = judged(rows[:-1]), judged([*rows[:-1], blind])
+    assert (alone.unobservable, other.unobservable) == ([], [blind])
+    assert other.counts() == {**alone.counts(), "unobservable": 1}
+    assert "1 clips are not judged: nothing of them can be observed" in other.remarks()
+    assert list(other.at) == list(alone.at)
+    for fraction, predictions in other.at.items():
         assert predictions.clips == rows[:-1], "each fraction judges the same clips"
         np.testing.assert_array_equal(predictions.probabilities, alone.at[fraction].probabilities)
     with pytest.raises(DataError, match="of no 'test' clip anything can be observed"):
@@ -148,7 +148,7 @@ def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:
     assert (found["verb_top1"], found["verb_class_mean"]) == (1.0, 1.0)
     assert "verb_top5" not in found, "there are three verbs"
     judgement = Judgement({None: Predictions(scores, clips, CLASSES, targets={"verb": np.eye(3)[[0, 1, 2, 0, 1, 2]]})}, clips[:1])
-    told = judgement.metrics()
-    assert {name: told[name] for name in found} == found
-    assert told["recall5_all"] == pytest.approx((3 / 4 + 1) / 2)
-    assert told["verb_recall5_all"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    text = judgement.metrics()
+    assert {name: text[name] for name in found} == found
+    assert text["recall5_all"] == pytest.approx((3 / 4 + 1) / 2)
+    assert text["verb_recall5_all"] == pytest.approx((2 / 3 + 1 + 1) / 3)

@@ -59,10 +59,10 @@ def test_two_processes_judge_the_student_that_is_kept(tiny_config: Callable[...,
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     torchrun("train", "--config", str(tmp_path / "config.yaml"))
     two = Path(config.runs, "two")
-    told = next(row for row in read_jsonl(two / "metrics.jsonl") if row["split"] == "val")
+    text = next(row for row in read_jsonl(two / "metrics.jsonl") if row["split"] == "val")
     assert run_verb("evaluate", ["--model", str(two), "--subset", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
     found = read_json(tmp_path / "alone" / "evaluation.json")["metrics"]
-    assert {name: told[name] for name in found} == pytest.approx(found, rel=1e-5)
+    assert {name: text[name] for name in found} == pytest.approx(found, rel=1e-5)
 
 
 @pytest.mark.slow

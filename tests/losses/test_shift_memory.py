@@ -9,7 +9,7 @@ from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, sets
 CLIPS, CHANNELS, GRID = 12, 1, (4, 7, 7)
 PAIRS = (4 * 7 * 7) ** 2
 # matrices (N, M) of one clip that live at once, `position`'s own peak taken off. The docstrings allow one more: what an operation uses
-# inside itself is not seen here. With one channel the vectors beside them take less than half a matrix, so one more would show.
+# inside itself is not seen here. With one channel the vectors next to them take less than half a matrix, so one more would show.
 LIVE = {"attentive": 2, "window": 1.5, "transport": 3}
 
 

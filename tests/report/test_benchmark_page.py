@@ -69,9 +69,9 @@ def test_what_is_judged_at_several_shares_and_timed_at_one_is_said() -> None:
     early = dataclasses.replace(accuracy(30), fractions=(0.1, 0.2, 0.5))
     made = results(early=dataclasses.replace(model("early", 0.02, right=30), accuracy=early))
     found = benchmark_report(summary_of(made))
-    told = "Accuracy of early is the mean over 10, 20, 50 % of a clip; the answer at 50 % is timed."
-    assert told in found.tables[0].caption
-    assert all(told in figure.caption for figure in found.figures if "top-1 against" in figure.title)
+    text = "Accuracy of early is the mean over 10, 20, 50 % of a clip; the answer at 50 % is timed."
+    assert text in found.tables[0].caption
+    assert all(text in figure.caption for figure in found.figures if "top-1 against" in figure.title)
     assert "is the mean over" not in benchmark_report(summary_of(results())).tables[0].caption
 
 

@@ -37,7 +37,7 @@ def test_classes_differ_in_colour_and_tracks_do():
     assert by_class[0] != by_class[1]
     by_track = [colours(drawn([20, 30, 50, 55], tracks=[track]), *edge) for track in (3, 4, -1)]
     assert len(set(by_track)) == 3
-    assert len(set(by_track[2])) == 1, "what has no track beside those that have one is grey"
+    assert len(set(by_track[2])) == 1, "what has no track next to those that have one is grey"
     assert colours(drawn([20, 30, 50, 55], tracks=None), *edge) == by_class[0]
 
 

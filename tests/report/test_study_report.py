@@ -58,9 +58,9 @@ def test_labels_claim_and_remarks_are_shown(summary: dict[str, Any]) -> None:
     labelled = {**summary, "data": {**data, "labels": {"D3D": "Distilled 3-D (Stroud)"}}}
     report = study_report(labelled, title="Named before", text="What <b> sees.", command="vidkd study x")
     assert report.subtitle == "5 methods on ucf101, subset val"
-    told = {"seeds": "0, 1", "reference": "student alone", "claim": "Distilled 3-D (Stroud)", "note": "2 clips; more"}
-    assert study_notes(labelled) == told
-    assert report.notes == {**told, "time": "2h03m"}
+    text = {"seeds": "0, 1", "reference": "student alone", "claim": "Distilled 3-D (Stroud)", "note": "2 clips; more"}
+    assert study_notes(labelled) == text
+    assert report.notes == {**text, "time": "2h03m"}
     assert [row[0] for row in report.tables[0].rows][-1] == "Distilled 3-D (Stroud)"
     assert "Distilled 3-D (Stroud)" in report.figures[0].svg
     page = render_html(report)

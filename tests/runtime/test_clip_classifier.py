@@ -57,7 +57,7 @@ def test_a_file_without_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "told"),
+    ("over", "message"),
     [
         ({"later": 1}, "unknown key 'later'"),
         ({"view": "depth"}, "view must be one of rgb, flow"),
@@ -73,9 +73,9 @@ def test_a_file_without_metadata(tmp_path: Path) -> None:
         ({"shown": []}, "shown must be a mapping"),
     ],
 )
-def test_metadata_that_cannot_be(over: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_metadata_that_cannot_be(over: dict[str, Any], message: str, tmp_path: Path) -> None:
     text = refused(clip_onnx(tmp_path / "net.onnx", clip_metadata(**over)))
-    assert told in text
+    assert message in text
     assert str(tmp_path / "net.onnx") in text
 
 

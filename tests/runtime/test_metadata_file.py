@@ -22,7 +22,7 @@ def side(path, *, classes="[cat, dog]", score=0.3):
     return path
 
 
-def test_what_is_given_goes_before_the_file_and_the_file_before_the_yaml_beside_it(tmp_path):
+def test_what_is_given_goes_before_the_file_and_the_file_before_the_yaml_next_to_it(tmp_path):
     plain = open_network(picture_onnx(tmp_path / "plain.onnx"))
     full = open_network(picture_onnx(tmp_path / "full.onnx", embedded=picture_metadata(score=0.2).to_json()))
     for name in ("plain", "full"):
@@ -33,7 +33,7 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_yaml_beside_
     assert find_metadata(full, picture_metadata(score=0.5)).score == 0.5
 
 
-def test_classes_may_stand_in_a_file_beside_the_yaml(tmp_path):
+def test_classes_may_stand_in_a_file_next_to_the_yaml(tmp_path):
     (tmp_path / "animals.names").write_text("cat \nwild dog\n\n", encoding="utf-8")
     assert read_metadata(side(tmp_path / "m.yaml", classes="animals.names")).classes == ("cat", "wild dog")
 

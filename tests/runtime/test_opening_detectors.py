@@ -77,7 +77,7 @@ def test_a_model_without_input_is_refused(tmp_path):
         open_network(constant_onnx(tmp_path / "net.onnx", {"out": np.zeros((1, 6, 6))}, inputs=0))
 
 
-def test_weights_beside_the_model_are_read(tmp_path):
+def test_weights_next_to_the_model_are_read(tmp_path):
     np.asarray([1, 2], np.float32).tofile(tmp_path / "weights.bin")
     network = open_network(external_onnx(tmp_path / "net.onnx", "weights.bin"))
     assert external_files(tmp_path / "net.onnx") == {"weights.bin"}
@@ -159,6 +159,6 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name, 
     for key in (module, module.split(".")[0]):
         monkeypatch.setitem(sys.modules, key, None)
     package = module.split(".")[0].replace("_", "-")
-    told = rf"'{package}' is not installed\n.*pip install 'vidkd\[{extra}\]' +\(or pip install {package}, where vidkd .* without torch\)"
-    with pytest.raises(MissingExtraError, match=told):
+    text = rf"'{package}' is not installed\n.*pip install 'vidkd\[{extra}\]' +\(or pip install {package}, where vidkd .* without torch\)"
+    with pytest.raises(MissingExtraError, match=text):
         open_network(tmp_path / name)

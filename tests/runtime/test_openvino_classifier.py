@@ -63,7 +63,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "text"),
     [
         (lambda xml, weights: xml.write_bytes(xml.read_bytes()[: xml.stat().st_size // 2]), r"OpenVINO can run: .*\n.*it is truncated"),
         (lambda xml, weights: xml.write_bytes(b""), r"not a model that OpenVINO can run: .*\n.*it is truncated"),
@@ -72,9 +72,9 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         (lambda xml, weights: weights.unlink(), "weights of the model not found"),
     ],
 )
-def test_files_that_are_not_whole(damage: Any, told: str, copied: Path) -> None:
+def test_files_that_are_not_whole(damage: Any, text: str, copied: Path) -> None:
     damage(copied, copied.with_suffix(".bin"))
-    with pytest.raises(CheckpointError, match=told) as caught:
+    with pytest.raises(CheckpointError, match=text) as caught:
         open_exported_classifier(copied)
     assert "again" in caught.value.lines["fix"]
 

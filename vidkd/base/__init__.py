@@ -1,1 +1,1 @@
-"""What every room stands on: errors, atomic files, walks over many files, timing. Nothing of video or learning."""
+"""What all layers use: errors, atomic files, walks over many files, timing. Nothing of video or learning."""

@@ -21,7 +21,7 @@ _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success flush, fsync and rename it over `path`.
+    """Open a temporary file next to `path`; on success flush, fsync and rename it over `path`.
 
     On any error the temporary file is removed and `path` stays as it was, so a full disk or a kill loses nothing.
     `mode` is "w" (text, UTF-8) or "wb". Raises WriteError where the file system refuses.

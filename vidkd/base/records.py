@@ -22,7 +22,7 @@ Kind = TypeVar("Kind")
 
 
 class MisfitError(Exception):
-    """A value that does not fit: its dotted key, the type that belongs there, the known keys beside it, the place of what is wrong in it.
+    """A value that does not fit: its dotted key, the type that belongs there, the known keys next to it, the place of what is wrong in it.
 
     hint: None for an unknown key, or words. value: MISSING for a key that is not there. place: as "[0][3]".
     """

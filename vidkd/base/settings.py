@@ -42,11 +42,11 @@ def load_settings(
 ) -> Kind:
     """A configuration of this kind from a YAML file, then nested `settings`, then flags in `overrides` (--data.root DIR).
 
-    A kind with methods has `tasks()`, their settings by name, `unused(task)`, the keys beside `method` that a task refuses to have set,
+    A kind with methods has `tasks()`, their settings by name, `unused(task)`, the keys next to `method` that a task refuses to have set,
     and the fields `task` and `method`. `method` in the file is that of the file's task: where `settings` choose another task, it is left
     out. Where a flag does, so is what the other task refuses to have set, and that is logged; flags themselves are never left out.
     Only plain values are read: no tag, class path or import in a file is followed. Raises ConfigError with the file, the line and the
-    nearest known name for an unknown key, and with the expected type for a wrong value. where: what stands for the file without one.
+    nearest known name for an unknown key, and with the expected type for a wrong value. where: shown where there is no file.
     of_verb: its own flags have dashes where the keys have underscores.
     """
     tree = path if isinstance(path, Tree) else Tree({})
@@ -86,7 +86,7 @@ def default_settings(kind: type[Kind], task: str) -> Kind:
 
 
 def read_flags(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """(Flag, value) of `--key value` and `--key=value`, None for one without a value; a word that is neither stands alone, without one."""
+    """(Flag, value) of `--key value` and `--key=value`, None for one without a value; a word that is neither has none either."""
     found: list[tuple[str, str | None]] = []
     left = list(words)
     while left:
@@ -118,7 +118,7 @@ def flag_values(overrides: Sequence[str], kind: type, methods: type | None = Non
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """The value that a flag's text gives a setting of this type: as it is, as YAML or as a list with commas; text that fits none stays."""
+    """The value that a flag's text gives a setting of this type: unchanged, as YAML or as a list with commas; text that fits none stays."""
     if text in ("null", "~") and type(None) in options(hint):
         return None
     plain: Any = text
@@ -250,7 +250,7 @@ def _default(key: str, kind: type, methods: type | None) -> str:
 
 
 def _as_given(fix: str, places: _Places) -> str:
-    """`key: value` and what follows it after three spaces, as the flag that it is where the key was given as one; other text as it is."""
+    """`key: value` and what follows it after three spaces, as the flag that it is where the key was given as one; other text unchanged."""
     setting, gap, rest = fix.partition("   ")
     key, colon, value = setting.partition(": ")
     return f"{_setting(key, value, places)}{gap}{rest}" if colon and key in places.flags else fix
@@ -349,9 +349,9 @@ def _help_of(kind: Any, methods: type | None, prefix: str) -> Iterator[str]:
             sections.append((f"{key}.NAME" if is_mapping(hint) else key, inner))
             continue
         default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-        told = "" if default is dataclasses.MISSING else f"(default: {as_yaml(default)})"
-        told = f"{text} {told}" if typing.get_origin(hint) is Literal else f"{text} ({in_words(hint)}) {told}" if in_words(hint) else told
-        yield f"  --{key} {_metavar(hint)}\n{textwrap.fill(told.strip(), 120, initial_indent='      ', subsequent_indent='      ')}\n"
+        said = "" if default is dataclasses.MISSING else f"(default: {as_yaml(default)})"
+        said = f"{text} {said}" if typing.get_origin(hint) is Literal else f"{text} ({in_words(hint)}) {said}" if in_words(hint) else said
+        yield f"  --{key} {_metavar(hint)}\n{textwrap.fill(said.strip(), 120, initial_indent='      ', subsequent_indent='      ')}\n"
     for key, inner in sections:
         yield f"\n{key}: {field_help(kind).get(key.rpartition('.NAME')[0] or key.rpartition('.')[2], '')}\n"
         yield from _help_of(inner, None, f"{key}.")

@@ -56,7 +56,7 @@ class Measured(Protocol):
 
     @property
     def judged_on(self) -> NDArray[Any]:
-        """What tells the clips or frames from others: cells that are compared have the same."""
+        """Identity of the clips or frames: cells that are compared have the same."""
 
     @property
     def off(self) -> Draws | None:
@@ -324,7 +324,7 @@ def _means(places: Sequence[Sequence[Measured]], seeds: Sequence[int], drawn: _D
 
 
 class Part(NamedTuple):
-    """What one level or stratum adds to the variance of a mean, and on how many degrees of freedom that estimate stands."""
+    """What one level or stratum adds to the variance of a mean, and on how many degrees of freedom the estimate has."""
 
     variance: float
     freedom: int

@@ -1,4 +1,4 @@
-"""95 % intervals of what one evaluation found, over other test groups: what `vidkd evaluate` tells beside every metric."""
+"""95 % intervals of what one evaluation found, over other test groups: what `vidkd evaluate` prints with every metric."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

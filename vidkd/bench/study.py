@@ -152,7 +152,7 @@ class Study(abc.ABC):
 
     @property
     def tuning(self) -> dict[str, Any]:
-        """How trials are judged, as it is kept with the choice."""
+        """How trials are judged; kept with the choice."""
         return {"seeds": list(self.spec.tuning.seeds), "folds": {fold: list(judged) for fold, judged in self.choices.items()}}
 
     @property

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
-    """Judge every trial of every method and write the choice into summary.json, whose results stay as they are.
+    """Judge every trial of every method and write the choice into summary.json, whose results are left unchanged.
 
     The settings of a fold are the trial with the highest mean score over the tuning seeds on this fold only, ties going to the lower mean
     negative log-likelihood: what another fold validates on may be what this one tests on. The claim of a fold is the candidate whose chosen

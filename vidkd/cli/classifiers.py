@@ -1,4 +1,4 @@
-"""A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
+"""A video classifier from any kind of file: a checkpoint or run, for which torch is imported, or an exported file."""
 
 import contextlib
 import importlib.util

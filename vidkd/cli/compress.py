@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The recipe, and what stands in place of its own words.
+    """The recipe, and what replaces its settings.
 
     Args:
         config: the recipe (YAML), or the name of a shipped one (vidkd config ls compress).

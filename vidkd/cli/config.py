@@ -72,6 +72,6 @@ def _copy(name: str, file: Path) -> int:
 
 
 def _with_whole_base(path: Path) -> str:
-    """The text of a file, with the path of its base from the root, as the copy lies elsewhere."""
+    """The text of a file, with the path of its base from the root, as the copy is in another folder."""
     text = path.read_text(encoding="utf-8")
     return re.sub(r"^base: (\S+)", lambda found: f"base: {(path.parent / found[1]).resolve()}", text, flags=re.MULTILINE)

@@ -24,7 +24,7 @@ class Settings(StreamSettings):
         model: a detector: .onnx, .xml, .tflite, a darknet .cfg, a run, or torchvision:NAME.
         weights: of darknet the .weights of the .cfg; of torchvision a state dict.
         names: of darknet class names, one a line; of torchvision where they are not those of its own weights.
-        metadata: of an exported file the YAML that says how to run it (default: beside it).
+        metadata: of an exported file the YAML that says how to run it (default: next to it).
         resize: of darknet how frames meet the network (default: darknet; stretch for Yolo-Fastest).
         runtime: of darknet eager (torch) or onnx, faster on a processor; of an .onnx file onnxruntime (default) or openvino.
         batch: frames given to the model together; live always 1.

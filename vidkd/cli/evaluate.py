@@ -2,11 +2,11 @@
 
 Prints top-1, top-5 (where there are more than five classes), class mean, calibration error and a table of classes; writes predictions.csv,
 evaluation.json and, for a run, its report.html. A model of early recognition is judged at every observed fraction: its metrics are means
-over them, and top-1 stands at each (top1@obs20); classes and confusions are those at the largest one, which is named. An action before
+over them, with top-1 at each (top1@obs20); classes and confusions are those at the largest one, which is named. An action before
 whose gap nothing can be observed is in no prediction; recalls that count such actions as misses end in _all (recall5_all).
 The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR); one that judging does not read
 (--train.epochs) is refused. An exported file names no data set:
-it needs --data.root, and its results go to a folder beside it, or to --out.
+it needs --data.root, and its results go to a folder next to it, or to --out.
 
 A detector is judged on the annotated frames of a subset: average precision and recall, of each class too, in evaluation.json and
 classes.csv. It is a run with task: yolo, or a file with its data set:

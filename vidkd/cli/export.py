@@ -1,4 +1,4 @@
-"""Export a video classifier or a detector to a file that runs without torch, with a model card beside it.
+"""Export a video classifier or a detector to a file that runs without torch, with a model card next to it.
 
 Every file is checked on clips against the network that it comes from before it is kept, and the largest difference is printed. The clips
 are those of --clips, else of the run's own data set where it can be read, else generated ones.
@@ -9,7 +9,7 @@ are those of --clips, else of the run's own data set where it can be read, else 
   vidkd predict street.mp4 --model student.onnx
   vidkd export --model tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
-docs/guides/deployment.md tells what the machine that runs it needs.
+docs/guides/deployment.md says what the machine that runs it needs.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def run(given: Settings) -> int:
 
 
 def _check_out(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError where a file that is there would be replaced unasked: one of --out, the weights beside it, or its card."""
+    """Raise ConfigError where a file that is there would be replaced unasked: one of --out, the weights next to it, or its card."""
     from vidkd.compress.export_card import card_path
 
     files = [part for path in arguments.out for part in (path, card_path(path))]

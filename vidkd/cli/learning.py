@@ -60,7 +60,7 @@ def recorded(student: ModelFiles, oracle: ModelFiles, given: LearningSettings) -
 def budget_of(given: LearningSettings, *, frames: int | None = None) -> CallBudget:
     """A budget at its start.
 
-    frames: of the stream, None where nobody knows. One that is shorter than the window is the window: else the share would be exceeded.
+    frames: of the stream, None where it is unknown. One that is shorter than the window is the window: else the share would be exceeded.
     """
     window = given.window if frames is None else min(given.window, max(frames, 1))
     return CallBudget.of_share(given.budget, window=window)

@@ -68,7 +68,7 @@ def written_or_refused(flag: str, path: Path) -> Iterator[None]:
 class Said:
     """Lines on standard output, each there at once, for a verb that has other work to do if their reader goes away (| head).
 
-    further: what is written beside them, for the message. Without any, BrokenPipeError ends the verb as it ends all others.
+    further: what is written next to them, for the message. Without any, BrokenPipeError ends the verb as it ends all others.
     """
 
     def __init__(self, further: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Classify videos over time by a sliding window, and as whole clips; draw where the network looks. Or say along a video what comes next.
 
 A network that was trained for anticipation is shown what came before each moment, and names what begins after its gap; along a camera or a
-network stream every network is run so. Any other names what goes on in each window, and in the whole clip: the mean over its windows.
+network stream every network is run so. Any other names the action of each window, and in the whole clip: the mean over its windows.
 An exported file (`vidkd export`) is run without torch.
 
   vidkd predict clips/*.mp4 --model runs/student --out answers.jsonl
@@ -162,7 +162,7 @@ def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines
         with writing(given.overlay):
             Path(given.overlay).parent.mkdir(parents=True, exist_ok=True)
     if (protocol := opened.data.observe.protocol) != "whole":
-        lines.say(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it")
+        lines.say(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names its action")
     if len(given.videos) > 1:
         lines.say(video)
     windows, sums = [], []

@@ -66,7 +66,7 @@ def in_words(observation: "ObservationWindow") -> str:
     trained = f"trained for {TRAINED_FOR[observation.protocol]}"
     if observation.protocol == "anticipation":
         return f"{trained}: sees {seen}, and names what begins {observation.gap_s:g} s later"
-    return f"{trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
+    return f"{trained}, not for anticipation: sees the last {seen} as one clip, and names its action"
 
 
 def decision_row(video: str, decision: "Decision", opened: "OpenedClassifier", protocol: str, given: Settings) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def decision_row(video: str, decision: "Decision", opened: "OpenedClassifier", p
 
 
 def summary(tally: "Tally", draw_s: float) -> str:
-    """Frames, decisions, speed, and which share of the time each kind of work took; shares overlap, as work goes on side by side."""
+    """Frames, decisions, speed, and which share of the time each kind of work took; shares overlap, as the parts run in parallel."""
     total_s = max(tally.total_s, 1e-9)
     parts = {"decoding": tally.decode_s, "preparing": tally.prepare_s, "model": tally.model_s, "drawing": draw_s}
     shares = ", ".join(f"{name} {100 * seconds / total_s:.0f} %" for name, seconds in parts.items())

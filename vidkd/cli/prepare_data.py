@@ -2,7 +2,7 @@ r"""Turn a data set, as its official archive unpacks, into a checked manifest th
 
 layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, ut_interaction_untrimmed, epic100, folder (one folder a class),
 csv (path,label,...).
-What each one expects is told by its error when it is not there, and by docs/guides/data.md. Of each video the table of its frames is read
+Its error says what each one expects, and so does docs/guides/data.md. Of each video the table of its frames is read
 once and kept next to the manifest (manifest.index); nothing but a first frame is decoded unless --check is given.
 
   vidkd prepare_data ucf101 --data.root /data/ucf101
@@ -36,7 +36,7 @@ PARTS = ("check", "flow")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a data set lies.
+    """Place of a data set.
 
     Args:
         root: its folder.
@@ -50,7 +50,7 @@ class Settings:
     """How a data set is read.
 
     Args:
-        layout: how it lies on disk (see above).
+        layout: its layout on disk (see above).
         data: folder into which it was unpacked.
         out: the manifest to write (default: manifest.jsonl in the root).
         name: name of the data set in results (default: the layout's, or the folder's).
@@ -95,7 +95,7 @@ def run(given: Settings) -> int:
     if out.is_dir():
         raise DataError(f"--out is a folder: {out}", hint=f"--out {out / 'manifest.jsonl'}")
     if out.exists() and out.stat().st_size and not is_manifest(out):
-        raise DataError(f"--out names a file that is no manifest: {out}", hint="name another file; this one was left as it is")
+        raise DataError(f"--out names a file that is no manifest: {out}", hint="name another file; this one was left unchanged")
     options = Options(
         allow_missing=given.allow_missing,
         seed=given.seed,
@@ -162,7 +162,7 @@ def _remarks(reading: "Reading") -> str:
 
 
 def _remark_on_groups(manifest: "Manifest", given: Settings) -> str:
-    """What to check where nothing tells which files of a user's own data belong together."""
+    """What to check where it is unknown which files of a user's own data belong together."""
     alone = len({clip.group for clip in manifest.clips}) == len({clip.path for clip in manifest.clips})
     if not alone or given.layout not in ("folder", "csv") or given.group is not None:
         return ""

@@ -37,7 +37,7 @@ def check_judging_reads(flags: "Sequence[str]", kind: "type[Any]", sections: "Se
         section = key
         while section and not _below(section, read):
             section = section.rpartition(".")[0]
-        what = _below(section, read) if section else f"lies below {', '.join(f'--{name}.' for name in sections)}"
+        what = _below(section, read) if section else f"is one of {', '.join(f'--{name}.' for name in sections)}"
         mend = f"leave it out; what judging reads: {what}" if section else f"leave it out; what judging reads {what}"
         raise ConfigError(f"--{key} means nothing to an evaluation: judging does not read it", hint=mend)
 
@@ -48,7 +48,7 @@ def _below(section: str, keys: "Iterable[str]") -> str:
 
 
 def list_steps(kinds: "Mapping[str, type]") -> int:
-    """Print every setting of every kind of step of a recipe; those of a repair are a run's, and told where these are."""
+    """Print every setting of every kind of step of a recipe; those of a repair are a run's, so it is said where these are."""
     from vidkd.base.settings import settings_help
 
     text = "".join(

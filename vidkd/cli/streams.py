@@ -69,7 +69,7 @@ class LearningSettings(FootageSettings):
         oracle: the detector that is asked: .onnx, .xml, .tflite, .cfg, a run, or torchvision:NAME.
         oracle_weights: the weights of the oracle's .cfg or torchvision:NAME.
         oracle_names: class names of the oracle's .cfg, or of weights for torchvision that have others.
-        oracle_metadata: of an exported oracle the YAML that says how to run it (default: beside it).
+        oracle_metadata: of an exported oracle the YAML that says how to run it (default: next to it).
         oracle_resize: how frames meet the oracle's .cfg (default: darknet).
         oracle_runtime: what runs an exported oracle's .onnx file (default: onnxruntime).
         oracle_device: where the oracle runs, as --device (default: that of --device).

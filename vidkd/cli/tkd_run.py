@@ -249,6 +249,6 @@ def report(
     if (cost := account.cost) is not None:  # only where the lines say what a call takes
         ratio, learning, oracle = cost["ratio"], cost["learning_ms_per_frame"], cost["oracle_ms_per_frame"]
         compared = f"{ratio:.1f} times as much as" if ratio >= 1 else f"{100 * ratio:.0f} % of"
-        hint = "; the oracle alone would be faster and better" if ratio >= 1 else ""
+        hint = "; the oracle on every frame would be faster and better" if ratio >= 1 else ""
         lines.append(f"cost: {learning:.1f} ms per frame, {compared} the oracle on every frame ({oracle:.1f} ms){hint}")
     return "\n".join(lines)

@@ -23,7 +23,7 @@ class Settings(LearningSettings):
         inputs: videos to learn from: files, folders, globs in quotes, image sequences.
         validate: other videos, by which training is judged and ended.
         out: the selector's file, for `vidkd tkd --policy F`.
-        cache: where records are kept (default: records/ beside the selector).
+        cache: where records are kept (default: records/ next to the selector).
         joined: the videos of each side are one stream, in the order named.
         records: of each stream to learn from, each with other calls; of joined videos in another order.
         list_settings: list every setting that may follow as a flag, and stop.

@@ -54,7 +54,7 @@ class FactoriseConfig:
             best.
         energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
-        exclude: patterns of layers that stay as they are.
+        exclude: patterns of layers that stay unchanged.
     """
 
     method: Method | Literal["any"] = "channel"

@@ -128,7 +128,7 @@ def _basis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors (m, min(m, n)) of a matrix (m, n) and the squares of its singular values, largest first.
 
     From the eigenvectors of the m x m product with its transpose, several times faster than singular values of a wide matrix. They are
-    orthogonal to rounding, so projections onto all of them are exact; values below 1e-8 of the largest are not told apart.
+    orthogonal to rounding, so projections onto all of them are exact; values below 1e-8 of the largest count as equal.
     """
     squares, vectors = torch.linalg.eigh(matrix @ matrix.T)
     count = min(matrix.shape)

@@ -30,7 +30,7 @@ from vidkd.detection.dataset import BoxDataset, box_loader
 from vidkd.detection.evaluate import BoxJudgement, judge_boxes
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import Pictures, drawn_footage, frames_identity, frames_of_manifest, judged_footage, read_frames
-from vidkd.detection.opening import about_of, darknet_files, resize_beside
+from vidkd.detection.opening import about_of, darknet_files, recorded_resize
 from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
@@ -149,7 +149,7 @@ class DetectorSubject(Subject):
         own = {key: value for key, value in with_threads_of_here(self._student.run).items() if key not in ("name", "runs", "init")}
         width, height = self._student.net.input_size
         shown: dict[str, Any] = {"width": width, "height": height}
-        if (files := darknet_files(self.original)) and (resize := resize_beside(files["model"])):
+        if (files := darknet_files(self.original)) and (resize := recorded_resize(files["model"])):
             shown["resize"] = resize
         whole = merge(merge(merge({"data": {"transform": shown}}, own), self._recipe.settings), settings)
         given, others = split_roots(self._overrides)

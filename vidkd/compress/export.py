@@ -1,6 +1,6 @@
 """Export of a network to files that run without the code that trained it; each is checked against the network before it is kept.
 
-Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` beside it), which vidkd runs without torch; of classifiers also
+Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` next to it), which vidkd runs without torch; of classifiers also
 `.pt2` (torch.export; for other programs: vidkd does not read it, since torch's reader may unpickle), of detectors darknet's `.weights` with
 cfg and names.
 """
@@ -194,7 +194,7 @@ def _refused_by_library(path: Path) -> Iterator[None]:
 
 
 def write_openvino(graph: bytes, path: Path) -> None:
-    """Write an ONNX graph as `path` (.xml) and the .bin beside it, weights in float32; the .xml holds a hash of the .bin.
+    """Write an ONNX graph as `path` (.xml) and the .bin next to it, weights in float32; the .xml holds a hash of the .bin.
 
     Its entry `vidkd` is that of the graph. Raises CheckpointError for a graph that OpenVINO does not convert, naming the operations;
     OSError where the files cannot be written; MissingExtraError without openvino.

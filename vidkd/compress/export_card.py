@@ -1,4 +1,4 @@
-"""The model card beside an exported file: what it was trained on, how good, how large and how fast it is, and under what licence."""
+"""The model card next to an exported file: what it was trained on, how good, how large and how fast it is, and under what licence."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Judged:
 
 
 def card_path(path: Path) -> Path:
-    """Where the card of an exported file lies: model.onnx.md beside model.onnx."""
+    """Path of the card of an exported file: model.onnx.md for model.onnx."""
     return path.with_name(f"{path.name}.md")
 
 
@@ -41,7 +41,7 @@ def write_card(
     why_not: str | None = None,
     licence: str | None = None,
 ) -> Path:
-    """Write the card beside the file; returns its path. Raises WriteError where it cannot be written.
+    """Write the card next to the file; returns its path. Raises WriteError where it cannot be written.
 
     data: name of the data set. judged: metrics of the network before export, in float even where the file is in integers, of_file: those of
     the file itself, as its library runs it. why_not: the reason for no metrics of the network. licence: of the weights, as the user states

@@ -1,4 +1,4 @@
-"""A video classifier as it is exported: its graph as torch.export records it, its ONNX model, its program, and its metadata."""
+"""A video classifier for export: its graph as torch.export records it, its ONNX model, its program, and its metadata."""
 
 import contextlib
 import dataclasses

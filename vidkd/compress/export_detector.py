@@ -1,4 +1,4 @@
-"""A darknet detector as it is exported: raw heads, with all that decoding them takes in its metadata; or cfg, weights and names."""
+"""A darknet detector for export: raw heads, with all that decoding them takes in its metadata; or cfg, weights and names."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

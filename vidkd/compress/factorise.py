@@ -65,11 +65,11 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
         made = cast(Net, described(made))
     checked_outputs(copy.deepcopy(made), example, copy.deepcopy(net))
     restore_modes(made, net)
-    told = {name: _told(choice, cost.layers[name]) for name, choice in taken.items()}
-    return Compressed(model=made, plan=plan, layers=told, left=left, before=cost, after=network_cost(made, example))
+    changed = {name: _in_words(choice, cost.layers[name]) for name, choice in taken.items()}
+    return Compressed(model=made, plan=plan, layers=changed, left=left, before=cost, after=network_cost(made, example))
 
 
-def _told(choice: Choice, macs: int) -> str:
+def _in_words(choice: Choice, macs: int) -> str:
     ranks = " and ".join(f"{rank} of {full}" for rank, full in zip(choice.ranks, choice.decomposition.full, strict=True))
     return f"{choice.decomposition.method}, rank {ranks}: {macs:,} -> {choice.macs:,} MACs, {choice.kept:.4f} of the energy"
 

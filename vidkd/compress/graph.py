@@ -139,7 +139,7 @@ class Member:
 class Coupling:
     """Filters of one layer, and of all that have to lose the same ones: residual branches, normalisation, depthwise convolutions, readers.
 
-    name: the layer that stands for them. filters: how many there are. members: layers whose outputs they are, in no particular order.
+    name: the layer that they are named after. filters: how many there are. members: layers whose outputs they are, in no particular order.
     excluded: why they must stay, None if they may go.
     """
 

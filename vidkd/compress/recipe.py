@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeFile:
-    """A recipe as it is written.
+    """A recipe as written.
 
     student: run, checkpoint, or a darknet cfg with its weights and names. name: folder below `runs`, by default the file's name.
     subset: what every step is judged on. settings: over those of the student's run. footage: videos on which a detector is refitted and
@@ -125,7 +125,7 @@ def read_recipe(
 
 
 def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
-    """Steps as they are written, [{"prune": {...}}, ...], in the order in which they are done.
+    """Steps as written, [{"prune": {...}}, ...], in the order in which they are done.
 
     A pruning in n steps is done in n parts, each with the repair that follows it. Raises ConfigError naming the step: of unknown kind, with
     settings that cannot be, a pruning in several steps without a repair behind it, or weights that change after they are in integers.

@@ -1,4 +1,4 @@
-"""Layers of a compressed darknet, fitted anew by least squares: each puts out what the whole network's does, as far as its inputs let it.
+"""Layers of a compressed darknet, fitted again by least squares: each puts out what the whole network's does, as far as its inputs let it.
 
 After the reconstruction of feature maps of He, Zhang and Sun 2017 ("Channel Pruning for Accelerating Very Deep Neural Networks", arXiv
 1707.06168, section 3), from memory, unverified: there the layer behind removed channels is fitted to its own old outputs, one after the
@@ -42,15 +42,15 @@ def refit(net: Darknet, whole: Darknet, filters: Filters, images: Sequence[Tenso
     after. Raises ConfigError where `net` is not what pruning and factorising left of `whole`.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    told = {}
+    errors = {}
     for pair in pairs_of(net, whole, filters):
         before, after = _fit(pair, net, whole, images, config, generator)
-        told[pair.name] = f"error {before:.3g} -> {after:.3g}"
-    return told
+        errors[pair.name] = f"error {before:.3g} -> {after:.3g}"
+    return errors
 
 
 def pairs_of(net: Darknet, whole: Darknet, filters: Filters) -> list[Pair]:
-    """Which convolution of the whole network each stands for. Raises as `refit`."""
+    """Which convolution of the whole network each corresponds to. Raises as `refit`."""
     found, originals = outer_convolutions(net), list(convolution_blocks(whole))
     sizes = [block.conv.out_channels for _, block in found]
     if len(found) != len(originals) or sizes != [len(kept) for kept in filters]:

@@ -135,7 +135,7 @@ def _claim(folder: Path, before: str, depends_on: Mapping[str, Any]) -> str:
 
 
 def _place(path: Path, folder: Path) -> str:
-    """A path as it is written down: inside the recipe's folder relative to it, so that this can be moved."""
+    """A path as recorded: inside the recipe's folder relative to it, so that this can be moved."""
     path, home = path.resolve(), folder.parent.resolve()
     return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
 

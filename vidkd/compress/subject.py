@@ -109,7 +109,7 @@ class Subject(ABC):
 
     @abstractmethod
     def source(self, model: Path) -> Source:
-        """The network at a path as it is exported."""
+        """The network at a path, for export."""
 
     @abstractmethod
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:

@@ -134,9 +134,9 @@ def claim_folder(out: Path, settings: dict[str, Any]) -> None:
 def extract_clip(
     clip_path: str, *, root: Path, out: Path, config: ExtractConfig, settings: dict[str, Any], threads: int = 0
 ) -> dict[str, Any]:
-    """Store the flow of the video `root / clip_path` below `out`, unless it lies there whole; runs in a worker process.
+    """Store the flow of the video `root / clip_path` below `out`, unless it is there already; runs in a worker process.
 
-    threads: of OpenCV, 0 to leave them as they are.
+    threads: of OpenCV, 0 to leave them unchanged.
     Returns {"kept": bool, "frames", "clipped"}. Raises VideoError or DataError if the video cannot be read or has no frame.
     """
     if threads:

@@ -1,6 +1,6 @@
 """Flow as ordinary video files: what `prepare_data flow` writes once and training reads like any video.
 
-The flow of a clip is `<clip>.flow.mp4`, lossless RGB, with `<clip>.flow.json` beside it. A component is a 12-bit number,
+The flow of a clip is `<clip>.flow.mp4`, lossless RGB, with `<clip>.flow.json` next to it. A component is a 12-bit number,
 round(v * 2047 / bound) + 2048: its high 8 bits are red (dx) and green (dy), the low 4 bits of both share blue.
 """
 
@@ -27,7 +27,7 @@ _AGAIN = "extract the flow again"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFlow:
-    """What is recorded beside the stored flow of one video.
+    """What is recorded with the stored flow of one video.
 
     method, settings: what computed it, with every setting that decides the vectors (flow_step, bound and short_side among them).
     flow_step: decoded frames from a frame to the one that its flow points at; near the end of the file it points at the last frame.
@@ -99,7 +99,7 @@ def write_stored_flow(
 
 
 def read_side_file(folder: Path, clip_path: str) -> StoredFlow:
-    """What is recorded beside a clip's stored flow. Raises DataError if there is none, or one that is not as it was written."""
+    """What is recorded with a clip's stored flow. Raises DataError if there is none, or one that is not as it was written."""
     video_file, side_file = stored_flow_files(folder, clip_path)
     for file in (side_file, video_file):
         if not file.is_file():

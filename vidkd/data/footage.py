@@ -83,7 +83,7 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
     flow = None
     if computes_flow:
         flow = dis_flow(frames, decoded[np.searchsorted(needed, window.targets)], preset=config.flow.preset)
-        flow[window.targets == window.frames] = 0  # a frame that is held stands still
+        flow[window.targets == window.frames] = 0  # a frame that is held does not move
     elif want_flow:
         flow = stored_flow(video, window, config, clip_path)
     resized = None if flow is None else resize_flow(flow, height, width).astype(np.float16).astype(np.float32)
@@ -103,7 +103,7 @@ def open_clip(path: Path, clip: Clip, config: FootageConfig) -> VideoReader:
 
 
 def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) scaled so that their shorter side is `short_side`; smaller ones, or all if it is None, stay as they are."""
+    """Frames (T, H, W, 3) scaled so that their shorter side is `short_side`; smaller ones, or all if it is None, stay unchanged."""
     height, width = frames.shape[1:3]
     if short_side is None or min(height, width) <= short_side:
         return frames

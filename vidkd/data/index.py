@@ -14,7 +14,7 @@ FEW_FILES = 2000
 
 
 def index_file(manifest: Path | str) -> Path:
-    """Where the index of the videos of the manifest at this path lies."""
+    """Path of the index of the videos of the manifest at this path."""
     return Path(manifest).with_suffix(".index")
 
 

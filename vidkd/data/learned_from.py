@@ -19,7 +19,7 @@ HINT = "evaluate on those groups, or train it on these"
 class LearnedFrom:
     """The training clips of a classifier, as short hashes: `clips` (see `clip_hash`), and `groups` of their names.
 
-    settings: those of `data` by which the clips were chosen, as they are named on the command line.
+    settings: those of `data` by which the clips were chosen, as named on the command line.
     """
 
     clips: frozenset[bytes]
@@ -48,7 +48,7 @@ def record_of(root: Path, clips: Iterable[Clip], settings: Mapping[str, Any], *,
 
 
 def clip_hash(root: Path, clip: Clip) -> bytes:
-    """Hash of a clip's file name, the file's size and the interval: the same wherever the file lies and whatever the manifest says."""
+    """Hash of a clip's file name, the file's size and the interval: independent of the folder of the file and of the manifest."""
     path = root / clip.path
     size = path.stat().st_size if path.is_file() else 0
     return _hash(f"{PurePosixPath(clip.path).name}|{size}|{clip.start_s}|{clip.end_s}")

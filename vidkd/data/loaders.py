@@ -136,7 +136,7 @@ def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers:
 
 
 class _Judged(Dataset[Sample]):
-    """The samples of an evaluation data set; {"unobservable": number of the clip} stands for one of which nothing can be observed."""
+    """The samples of an evaluation data set; {"unobservable": number of the clip} marks one of which nothing can be observed."""
 
     def __init__(self, dataset: ClipDataset) -> None:
         self.dataset = dataset

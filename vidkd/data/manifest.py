@@ -26,7 +26,7 @@ _NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A labelled interval of one video; `subsets` says for each split on which side the clip stands (absent: unused there).
+    """A labelled interval of one video; `subsets` says for each split on which side the clip is (absent: unused there).
 
     path: relative to the data root, with forward slashes. label: index into the manifest's classes, None if unlabelled.
     group: what must not stand on both sides of a split (an actor, a source video). start_s, end_s: seconds on the decoded
@@ -59,7 +59,7 @@ class Clip:
 class Manifest:
     """All clips of a data set. `sources` maps each split file (relative to the root) to its SHA-256.
 
-    targets: what else is labelled beside `classes`, each with its class names: {"verb": (...), "noun": (...)}.
+    targets: what else is labelled in addition to `classes`, each with its class names: {"verb": (...), "noun": (...)}.
     """
 
     name: str
@@ -143,7 +143,7 @@ def _said(clip: Clip) -> dict[str, Any]:
 
 
 def manifest_identity(manifest: Manifest) -> dict[str, str]:
-    """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), wherever it lies."""
+    """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), independent of its path."""
     content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, [_said(clip) for clip in manifest.clips]]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict)
     return {"name": manifest.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -102,7 +102,7 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
 def is_observable(clip: Clip, config: ObserveConfig) -> bool:
     """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning.
 
-    Without a gap it must lie before the action. That is what the row tells. Whether a frame lies in the observed part is known where the
+    Without a gap it must lie before the action. That is what the row says. Whether a frame lies in the observed part is known where the
     file is read (`choose_windows`).
     """
     if config.protocol != "anticipation":
@@ -178,7 +178,7 @@ def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> flo
     if len(inside) == 0:
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{clip.start_s}, {clip.end_s})", frames=len(timestamps_s))
     last_s = float(timestamps_s[inside[-1]])
-    if len(inside) == 1:  # nobody knows for how long it is shown
+    if len(inside) == 1:  # it is unknown for how long it is shown
         return last_s + SAME_S if clip.end_s is None else clip.end_s
     shown_s = last_s + max(float(np.median(np.diff(timestamps_s[inside]))), SAME_S)
     return shown_s if clip.end_s is None else min(clip.end_s, shown_s)

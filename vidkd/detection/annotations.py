@@ -19,7 +19,7 @@ FrameKey: TypeAlias = tuple[str, int | None]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledFrame:
-    """One annotated frame. A frame without a box is empty; frames that nobody annotated are in no data set.
+    """One annotated frame. A frame without a box is empty; frames without annotation are in no data set.
 
     path: from the data root, with forward slashes: an image (frame_index None), or a video or folder of images, in which frame_index counts
     decoded frames from 0. time_s: seconds from the first frame, None where unknown. width, height: pixels of the frame as decoded.

@@ -95,7 +95,7 @@ class DetectorTrainingRun(TrainingRun):
 
 
 def judged_detector(net: Darknet, classes: tuple[str, ...], config: DetectorRunConfig, device: torch.device | str) -> DarknetDetector:
-    """The network as it is judged: with the thresholds of `judge`, and frames resized as in training."""
+    """The network for evaluation: with the thresholds of `judge`, and frames resized as in training."""
     judge, resize = config.judge, config.data.transform.resize
     return DarknetDetector(net, classes, score_threshold=judge.score, nms_iou=judge.nms_iou, device=device, resize=resize)
 

@@ -20,7 +20,7 @@ def darknet_files(folder: Path) -> dict[str, Path]:
     return files if files["model"].is_file() and not (folder / "checkpoints").is_dir() else {}
 
 
-def resize_beside(cfg: Path) -> str | None:
+def recorded_resize(cfg: Path) -> str | None:
     """How frames meet the input of a student.cfg, as `vidkd.detection.saved.write_darknet` records next to it; None without a record."""
     return recorded(cfg, "resize") if cfg.name == f"{EXPORTED}.cfg" else None
 
@@ -57,7 +57,7 @@ class ModelFiles:
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
     model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default what is recorded
-    next to a student.cfg, or else its own letterbox. A folder with student.cfg, student.weights and student.names stands for these.
+    next to a student.cfg, or else its own letterbox. A folder names its student.cfg, student.weights and student.names.
     runtime: what runs it. A darknet model or a run: eager (torch, the default) or onnx (ONNX Runtime, on the processor). An exported file:
     onnxruntime or openvino, by default as its suffix says.
     flags: what the flags of the companions begin with, and model_flag: that of the model, None where it comes from no flag; for messages.
@@ -81,7 +81,7 @@ class ModelFiles:
         for name, path in darknet_files(Path(self.model)).items():
             if getattr(self, name) is None or name == "model":
                 object.__setattr__(self, name, str(path))
-        if self.resize is None and (said := resize_beside(Path(self.model))) in RESIZE_MODES:
+        if self.resize is None and (said := recorded_resize(Path(self.model))) in RESIZE_MODES:
             object.__setattr__(self, "resize", said)
 
     def open(self) -> Detector:
@@ -130,7 +130,7 @@ class ModelFiles:
             files["model"] = str(checkpoint_in(Path(self.model)))
         elif kind == "torchvision":
             named["model"] = files.pop("model")
-        hashes = {name: _content(path) for name, path in {**files, **self._beside()}.items()}
+        hashes = {name: _content(path) for name, path in {**files, **self._companions()}.items()}
         by_default = RUN_BY[Path(self.model).suffix.lower()] if kind == "exported" else "eager"
         runtime = {} if self.runtime in (None, by_default) else {"runtime": self.runtime}
         return {**named, **hashes, "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
@@ -140,11 +140,11 @@ class ModelFiles:
         """What the model is called: the last part of its path, or its name."""
         return Path(self.model).resolve().name if not self.model.startswith(TORCHVISION) else self.model
 
-    def beside(self) -> list[Path]:
+    def companions(self) -> list[Path]:
         """Files that the results depend on without being named: the YAML next to an exported file, and its weights outside of it."""
-        return list(self._beside().values())
+        return list(self._companions().values())
 
-    def _beside(self) -> dict[str, Path]:
+    def _companions(self) -> dict[str, Path]:
         path, found = Path(self.model), {}
         suffix = path.suffix.lower()
         if suffix in NETWORKS and self.metadata is None and path.with_suffix(".yaml").exists():

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, with the state before kept beside the last, and everything that an exact resume needs."""
+"""Checkpoints: whole or not there, with the state before kept next to the last, and everything that an exact resume needs."""
 
 import logging
 import os
@@ -73,7 +73,7 @@ def resume_file(folder: Path, resume: str) -> Path | None:
     if previous.exists():
         raise CheckpointError(
             f"{last} is missing, but {previous.name} is there",
-            hint="run again with --resume previous, to go on from the state before; or another --name",
+            hint="run again with --resume previous to resume from the state before, or use another --name",
         )
     return None
 

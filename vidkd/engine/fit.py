@@ -59,7 +59,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
 
 
 def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool) -> None:
-    """Train the teacher first where the configuration says how, or go on with it; a finished one is used as it is."""
+    """Train the teacher first where the configuration says how, or resume it; a finished one is used unchanged."""
     teacher = teacher_config(config)
     if teacher is None:
         return

@@ -51,7 +51,7 @@ class Interrupt:
 
 
 def start(loader: Any) -> Iterator[Any]:
-    """Iterate over a DataLoader of torch, which is not imported here; its processes, where it has any, are deaf to Ctrl-C."""
+    """Iterate over a DataLoader of torch, which is not imported here; its processes, where it has any, ignore Ctrl-C."""
     if loader.num_workers == 0:
         return iter(loader)
     with block_sigint_in_workers():

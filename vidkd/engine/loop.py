@@ -47,7 +47,7 @@ MOST_SKIPPED = 50
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where a finished run lies, its steps, its best validation score (None without validation) and the seconds it trained.
+    """Folder of a finished run, its steps, its best validation score (None without validation) and the seconds it trained.
 
     found_finished: it was finished before, and nothing was trained now.
     """

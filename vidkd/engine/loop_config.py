@@ -130,5 +130,5 @@ class LoopConfig:
 
     @classmethod
     def unused(cls, _task: str, /) -> Sequence[str]:
-        """The keys beside `method` that this task refuses to have set (a teacher, where it has none)."""
+        """The keys next to `method` that this task refuses to have set (a teacher, where it has none)."""
         return ()

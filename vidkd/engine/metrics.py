@@ -94,7 +94,7 @@ def per_class(predicted: Ints, labels: Ints, names: tuple[str, ...]) -> list[Map
 
 
 MAIN_HEAD = "label"
-"""Name of the head for `Clip.label` (in EPIC the action) beside those named after targets."""
+"""Name of the head for `Clip.label` (in EPIC the action) next to those named after targets."""
 UNSEEN, TAIL, ALL = "unseen", "tail", "all"
 
 

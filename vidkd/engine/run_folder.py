@@ -37,7 +37,7 @@ FREE = (
     "name",
 )
 LENGTH = ("train.epochs", "train.steps")
-# What `evaluate` writes into the folder: it judges the weights that lie there.
+# What `evaluate` writes into the folder: it judges the weights that are there.
 JUDGEMENTS = ("evaluation.json", "predictions.csv", "classes.csv", "videos.csv")
 
 
@@ -57,7 +57,7 @@ class RunFolder:
         written = self.path / "config.yaml"
         if written.exists() and self.has_checkpoint():
             if resume == "never":
-                raise ConfigError(f"there is a run in {self.path} already", hint="another --name, or --resume auto to go on with it")
+                raise ConfigError(f"there is a run in {self.path} already", hint="another --name, or --resume auto to resume it")
             self._check_same(config, read_yaml(written).content)
 
     def claim(self, config: LoopConfig) -> None:
@@ -83,7 +83,7 @@ class RunFolder:
                 log.warning("%s was %s when this run began and is %s now", key, changed[key][1], changed[key][0])
 
     def note_other_settings(self, config: LoopConfig) -> None:
-        """Log the settings with which this finished run, a teacher, was made and `config` would not make it; the run stays as it is."""
+        """Log the settings with which this finished run, a teacher, was made and `config` would not make it; the run stays unchanged."""
         written = self.path / "config.yaml"
         changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
@@ -91,7 +91,7 @@ class RunFolder:
                 what = "%s has seen labels that its student is not given: %s was %s there and is %s here; --teacher %s-2 trains another"
                 log.warning(what, self.path, key, there, here, self.path)
             elif key in LENGTH or not key.startswith(FREE):
-                log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
+                log.warning("%s is finished and used unchanged: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ class TrainingRun(ABC):
     """What one kind of run brings to the loop: the task, its batches, how the student is saved and judged.
 
     task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
-    batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never goes on with
+    batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never resumes with
     others. most_bad: unreadable samples that are skipped before it is an error. validates: whether there is anything to judge on.
     main_metric: the one by which the best student is kept; more is better.
     """

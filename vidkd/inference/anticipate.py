@@ -67,7 +67,7 @@ class Tally:
     """What has passed so far. skipped: times at which too few frames had been shown for a window. most_frames: the most that were held.
 
     most_seen: the most frames that were shown in a part of the video into which no window fits.
-    decode_s, prepare_s, model_s: seconds of work, of which the first two run beside the third; total_s: since the start.
+    decode_s, prepare_s, model_s: seconds of work, of which the first two run in parallel to the third; total_s: since the start.
     trouble: what ended the source early.
     """
 

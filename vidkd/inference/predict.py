@@ -62,7 +62,7 @@ def check_recognises(data: DataConfig) -> None:
     """Raise ConfigError for a classifier whose training has it name what comes after what it sees."""
     if data.observe.protocol == "anticipation":
         raise ConfigError(
-            f"this network names what begins {data.observe.gap_s:g} s after what it sees, not what goes on in it",
+            f"this network names what begins {data.observe.gap_s:g} s after what it sees, not what happens in it",
             found="data.observe.protocol=anticipation in its training",
             hint="vidkd predict, which shows it the part before the gap",
         )

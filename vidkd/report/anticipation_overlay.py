@@ -144,7 +144,7 @@ class Panel:
     def _draw_legend(self, image: Image, shown: Mapping[int, float], left: int, right: int) -> None:
         """Names next to their colours, of the classes of the largest area in the strip, in one line; and the number of those left out.
 
-        shown: the area of each class. Names are in the order of the classes, so that few of them move as time goes on.
+        shown: the area of each class. Names are in the order of the classes, so that few of them move over time.
         """
         largest, scale = sorted(shown, key=lambda k: -shown[k]), SMALL * self._scale
         entry, gap, base = round(0.48 * self._row), round(0.5 * self._row), round(3.8 * self._row)

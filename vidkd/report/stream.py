@@ -69,7 +69,7 @@ def stream_report(
         figures += condition_figures(policies, (CALLS,), ("f1",))
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
-        subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student worked alone.",
+        subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student ran without it.",
         text=verdict(account, judged, blind=policy in BLIND),
         config_text=json.dumps(made, indent=2, ensure_ascii=False),
         tables=tuple(tables),

@@ -52,8 +52,8 @@ def long_table(summary: Mapping[str, Any]) -> "pd.DataFrame":
 def study_tables(summary: Mapping[str, Any]) -> list[Table]:
     """The tables of a study of any kind: methods, the same under every condition, and paired differences."""
     frame = long_table(summary)
-    told = frame[~frame.base.str.endswith("_ms") | frame.base.isin(COUNTS)]
-    own, pairs = told[told.reference == ""], told[told.reference != ""]
+    shown = frame[~frame.base.str.endswith("_ms") | frame.base.isin(COUNTS)]
+    own, pairs = shown[shown.reference == ""], shown[shown.reference != ""]
     return [*_methods(summary, own[own.word == ""]), *_by_condition(own[own.word != ""]), *_differences(pairs)]
 
 

@@ -103,7 +103,7 @@ def read_json_lines(path: Path | str, class_names: Sequence[str]) -> Iterator[De
 
 
 def write_coco(file: IO[str], frames: Iterable[Detections], class_names: Sequence[str], *, size: tuple[int, int], video: str) -> None:
-    """Write a COCO data set whose images are the frames and whose annotations are the boxes, with their scores beside the usual keys.
+    """Write a COCO data set whose images are the frames and whose annotations are the boxes, each with its score.
 
     size: (width, height) of the frames. video: its name; an image's file_name is `<video>#<frame index>`, with its frame_index and time_s.
     Ids of images are frame indices, those of categories labels + 1, those of annotations count from 1.

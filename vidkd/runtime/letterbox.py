@@ -25,9 +25,9 @@ RESIZE_WORDS: dict[ResizeMode, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Letterbox:
-    """Where a frame lies in a network's input; all in whole pixels. Build it with `Letterbox.fit`.
+    """Place of a frame in a network's input; all in whole pixels. Build it with `Letterbox.fit`.
 
-    A frame of source_width x source_height is resized to width x height and lies left and top pixels from the corner of an input of
+    A frame of source_width x source_height is resized to width x height and placed left and top pixels from the corner of an input of
     input_width x input_height; an odd remainder goes to the right or below. The scales are those of the resized picture itself, one for
     each axis, so that `to_frame` inverts `to_input` in every mode; the published decoders divide by one ratio for both axes, and darknet's
     takes half pixels of padding, which moves boxes by up to a pixel of the input.

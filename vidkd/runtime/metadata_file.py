@@ -1,4 +1,4 @@
-"""Where the metadata of a model's file comes from: the file itself, or the YAML beside it; and the YAML to write where there is none."""
+"""Where the metadata of a model's file comes from: the file itself, or the YAML next to it; and the YAML to write where there is none."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ READY = ("yolox", "yolov5", "yolov8")
 
 
 def find_metadata(network: Network, given: ModelMetadata | Path | str | None = None) -> ModelMetadata:
-    """What is given (metadata, or the path of a YAML); else what the file carries; else `model.yaml` beside `model.onnx`.
+    """What is given (metadata, or the path of a YAML); else what the file carries; else `model.yaml` next to `model.onnx`.
 
     Raises ConfigError if it is wrong, naming file and key; with none of the three, showing the YAML to write.
     """
@@ -24,14 +24,14 @@ def find_metadata(network: Network, given: ModelMetadata | Path | str | None = N
         return read_metadata(given)
     if network.embedded is not None:
         return embedded(ModelMetadata, network.embedded, network.path)
-    beside = Path(network.path).with_suffix(".yaml")
-    if beside.exists() and beside.stat().st_size:
-        return read_metadata(beside)
+    side_file = Path(network.path).with_suffix(".yaml")
+    if side_file.exists() and side_file.stat().st_size:
+        return read_metadata(side_file)
     ready, text = template(network)
-    start = f"vidkd config cp detectors/{ready}.yaml {beside}" if ready else f"write {beside}"
+    start = f"vidkd config cp detectors/{ready}.yaml {side_file}" if ready else f"write {side_file}"
     raise ConfigError(
         f"nothing says how to run {network.path}",
-        looked_in=f"the file itself and {beside}",
+        looked_in=f"the file itself and {side_file}",
         hint=f"{start}, then compare it with this one; CHECK marks what the file does not show and its source does:\n\n{text}",
     )
 

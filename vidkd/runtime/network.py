@@ -16,7 +16,7 @@ from vidkd.base.errors import CheckpointError, ConfigError, first_line
 class Port:
     """An input or output as the file declares it. shape: None for a side that is left open. dtype: of the array that goes in or comes out.
 
-    quantisation: (scale, zero point) of an integer input that stands for scale * (integer - zero point); None where values are plain.
+    quantisation: (scale, zero point) of an integer input that means scale * (integer - zero point); None where values are plain.
     """
 
     name: str

@@ -54,9 +54,9 @@ def _greedy(boxes: NDArray[np.float64], left: NDArray[np.int64], iou: float) -> 
 
 
 def _standing(covers: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which stand, when each that stands removes those after it that it covers."""
-    stands = np.ones(len(covers), bool)
+    """Which are kept, when each kept one removes those after it that it covers."""
+    kept = np.ones(len(covers), bool)
     for better in range(len(covers)):
-        if stands[better]:
-            stands[better + 1 :] &= ~covers[better, better + 1 :]
-    return stands
+        if kept[better]:
+            kept[better + 1 :] &= ~covers[better, better + 1 :]
+    return kept

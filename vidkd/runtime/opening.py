@@ -86,7 +86,7 @@ def open_detector(
 ) -> ExportedDetector:
     """Open a detector in an exported file, one of `NETWORKS` by its suffix.
 
-    metadata: in place of what the file carries or the YAML beside it says; a path is of such a YAML. score, nms_iou: in place of the
+    metadata: in place of what the file carries or the YAML next to it says; a path is of such a YAML. score, nms_iou: in place of the
     metadata's, in [0, 1]. device, threads, runtime and errors: those of `open_network`; also ConfigError if there is no metadata, or it is
     wrong, or does not fit the file.
     """
@@ -109,7 +109,7 @@ def open_exported_classifier(
 
 
 def _no_classifier(network: Network) -> ConfigError:
-    """What a file without metadata is: a detector by the YAML beside it, a network of pictures, or unknown."""
+    """What a file without metadata is: a detector by the YAML next to it, a network of pictures, or unknown."""
     with contextlib.suppress(ConfigError):  # no YAML, or one of something else
         read_metadata(Path(network.path).with_suffix(".yaml"))
         return wrong_task("detect", network.path)

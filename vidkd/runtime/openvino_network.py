@@ -1,4 +1,4 @@
-"""OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` beside it; and ONNX files."""
+"""OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` next to it; and ONNX files."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ from vidkd.runtime.network import Network, Port, check_processor
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 # Entry of an .xml with the sha256 of its .bin, where vidkd wrote them.
 WEIGHTS_KEY = "vidkd_weights"
-# Bytes at the end of an .xml in which its last tag stands.
+# Bytes at the end of an .xml that hold its last tag.
 END_READ = 64
 # How lines of an error begin that say something of OpenVINO's code and not of the file.
 ABOUT_ITSELF = ("Exception from", "Check ", "FrontEnd API failed", "Model wasn't fully converted", "Summary:", "Loading input model")
@@ -62,7 +62,7 @@ class OpenVinoNetwork(Network):
 
 
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
-    """Load OpenVINO's .xml and the .bin beside it, or an .onnx file; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
+    """Load OpenVINO's .xml and the .bin next to it, or an .onnx file; it runs on the CPU in float32. threads: 0 lets OpenVINO choose.
 
     Raises CheckpointError if it is no model, truncated, or an .xml without its own .bin; ConfigError for another device; MissingExtraError
     without openvino.
@@ -79,7 +79,7 @@ def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
     """The model and its entry of vidkd."""
     weights = path.with_suffix(".bin")
     if not weights.is_file():
-        raise CheckpointError(f"weights of the model not found: {weights}", hint=f"put {weights.name} beside {path.name}, or export again")
+        raise CheckpointError(f"weights of the model not found: {weights}", hint=f"put {weights.name} next to {path.name}, or export again")
     try:
         model = core.read_model(str(path), str(weights))
     except Exception as error:  # OpenVINO's errors share no class of their own

@@ -82,7 +82,7 @@ class RgbConverter:
 
     def __init__(self, threads: int) -> None:
         self._reformatter = VideoReformatter()
-        # from PyAV 17 on it would take all cores unless told otherwise, and starting threads costs more than converting a small picture
+        # from PyAV 17 on it would take all cores by default, and starting threads costs more than converting a small picture
         self._threads: dict[str, Any] = {"threads": threads} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def __call__(self, frame: Any) -> Image:

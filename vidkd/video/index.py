@@ -190,7 +190,7 @@ def _unpacked(packed: bytes) -> Stamps:
 _encoder = msgspec.msgpack.Encoder(enc_hook=_packed)
 _decoder = msgspec.msgpack.Decoder(Record, dec_hook=lambda _kind, value: Fraction(*value))
 _stored: dict[str, bytes] = {}
-"""Records by the path of the file, of all index files that this process was told of."""
+"""Records by the path of the file, of all index files that this process knows."""
 
 
 def index_record(path: Path | str, *, problem: str | None = None) -> str:

@@ -143,7 +143,7 @@ class FrameCursor:
             place, frame = self._advance()
             if place == wanted:
                 return self._upright(frame)
-            if place > wanted:  # it was left out although it is needed: begin anew and decode everything
+            if place > wanted:  # it was left out although it is needed: begin again and decode everything
                 self._key_places = self._key_places[:0]
                 self._restart()
 

@@ -58,7 +58,7 @@ class VideoWriter:
 
     def write(self, image: Image, time_s: float | None = None) -> None:
         """Append a uint8 RGB frame (H, W, 3); `time_s` is when it appears (from 0, rising): for all frames or for none."""
-        with _refusals_told(self.path):
+        with _encoder_errors(self.path):
             if self._stream is None:
                 self._variable, self._shape = time_s is not None, image.shape
                 self._open(*image.shape[:2])
@@ -80,7 +80,7 @@ class VideoWriter:
         if self._stream is None:
             raise VideoError(f"no frame was written to: {self.path}")
         try:
-            with _refusals_told(self.path):
+            with _encoder_errors(self.path):
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 _publish(self._temporary, self.path)
@@ -143,7 +143,7 @@ def write_video(
 
 
 @contextlib.contextmanager
-def _refusals_told(path: Path) -> Iterator[None]:
+def _encoder_errors(path: Path) -> Iterator[None]:
     """What FFmpeg or the system refuse to write becomes a VideoError."""
     try:
         yield
@@ -170,7 +170,7 @@ def join_videos(path: Path | str, parts: Iterable[tuple[Path, Sequence[float]]],
     temporary = path.with_name(f".{path.stem}.joining{path.suffix}")
     last_ticks = max(1, round(1 / fps / VARIABLE_TIME_BASE))
     try:
-        with _refusals_told(path):
+        with _encoder_errors(path):
             with av.open(str(temporary), "w", options={**BIT_EXACT, **INDEX_IN_FRONT}) as container:
                 for part, times_s in parts:
                     with opened(part) as (source, stream):

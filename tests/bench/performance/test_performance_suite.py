@@ -20,10 +20,10 @@ def test_the_shipped_suite_has_every_part() -> None:
     assert config.parts == ["loader", "training", "distillation", "losses", "start", "flow", "along_video", "streams", "integers"]
 
 
-@pytest.mark.parametrize(("text", "told"), [("parts: [lodaer]", "lodaer"), ("parts: []", "needs parts")])
-def test_what_a_suite_may_not_say(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("parts: [lodaer]", "lodaer"), ("parts: []", "needs parts")])
+def test_what_a_suite_may_not_say(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "suite.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_settings(SuiteConfig, tmp_path / "suite.yaml")
 
 

@@ -26,7 +26,7 @@ def verdict(metric: str, before: dict[str, Any], after: dict[str, Any], **option
 
 
 @pytest.mark.parametrize(
-    ("metric", "before", "after", "told"),
+    ("metric", "before", "after", "text"),
     [
         ("latency_ms@b1t1", row(10, (9, 11)), row(12, (11.5, 13)), "worse"),
         ("latency_ms@b1t1", row(10, (9, 11)), row(8, (7, 8.9)), "better"),
@@ -47,8 +47,8 @@ def verdict(metric: str, before: dict[str, Any], after: dict[str, Any], **option
         ("verb_nll", row(1.0), row(0.9), "better"),
     ],
 )
-def test_a_figure_differs_where_intervals_do_not_meet(metric: str, before: dict, after: dict, told: str) -> None:
-    assert verdict(metric, before, after) == told
+def test_a_figure_differs_where_intervals_do_not_meet(metric: str, before: dict, after: dict, text: str) -> None:
+    assert verdict(metric, before, after) == text
 
 
 def test_a_tolerance_is_a_share_of_the_first_value() -> None:
@@ -116,9 +116,9 @@ def test_studies_and_other_data_are_refused() -> None:
     with pytest.raises(DataError, match="not the summary of a benchmark"):
         compare(summary({}), summary({}, data={"name": "a study"}))
     for name in ("baseline", "manifest", "split", "subset"):
-        told = {"baseline": "one", "manifest": "a", "split": "1", "subset": "test", "models": {}}
-        with pytest.raises(DataError, match=f"differ in {name}\n  first  : {told[name]}\n  second : other"):
-            compare(summary({}, data=told), summary({}, data={**told, name: "other"}))
+        text = {"baseline": "one", "manifest": "a", "split": "1", "subset": "test", "models": {}}
+        with pytest.raises(DataError, match=f"differ in {name}\n  first  : {text[name]}\n  second : other"):
+            compare(summary({}, data=text), summary({}, data={**text, name: "other"}))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ ONE = "models: {one: {checkpoint: x}}"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("models: {one: {checkpoint: x}, one: {checkpoint: y}}", "'models.one' is set twice"),
         (f"{ONE}\nbaseline: noe", "unknown baseline 'noe' where : "),
@@ -90,12 +90,12 @@ ONE = "models: {one: {checkpoint: x}}"
         (f"{ONE}\ndata: {{subset: tst}}", "expected  : one of train, val, test"),
     ],
 )
-def test_what_cannot_be_meant_is_reported_with_the_file(tmp_path: Path, text: str, told: str) -> None:
+def test_what_cannot_be_meant_is_reported_with_the_file(tmp_path: Path, text: str, message: str) -> None:
     path = benchmark_file(tmp_path, text)
     with pytest.raises(ConfigError) as error:
         read_benchmark(path)
     words = " ".join(str(error.value).split())
-    assert " ".join(told.split()) in words
+    assert " ".join(message.split()) in words
     assert str(path) in words
 
 

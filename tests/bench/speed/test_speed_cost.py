@@ -82,7 +82,7 @@ def test_an_exported_file_records_its_parameters_and_its_source_has_the_rest(che
 
 @pytest.fixture(scope="module")
 def found_by_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Darknet, Path]:
-    """A darknet detector of two classes at 96 x 64 pixels, and the file that it becomes, with its cfg beside it."""
+    """A darknet detector of two classes at 96 x 64 pixels, and the file that it becomes, with its cfg next to it."""
     folder = tmp_path_factory.mktemp("darknet")
     net = Darknet.from_cfg(TINY, classes=2, input_size=(96, 64)).eval()
     export(DetectorSource(DarknetDetector(net, ("one", "two")), "net"), folder / "net.onnx", tolerance=math.inf)
@@ -100,9 +100,9 @@ def test_the_source_of_a_detector_has_what_it_costs(found_by_net: tuple[Darknet,
     assert "name its `source`" in bare.notes[0]
 
 
-@pytest.mark.parametrize(("changed", "told"), [({"classes": 3}, "3 classes"), ({"input_size": (64, 64)}, "64 x 64 pixels")])
+@pytest.mark.parametrize(("changed", "text"), [({"classes": 3}, "3 classes"), ({"input_size": (64, 64)}, "64 x 64 pixels")])
 def test_a_cfg_of_another_detector_is_no_source(
-    changed: dict[str, Any], told: str, found_by_net: tuple[Darknet, Path], tmp_path: Path
+    changed: dict[str, Any], text: str, found_by_net: tuple[Darknet, Path], tmp_path: Path
 ) -> None:
     _, path = found_by_net
     settings: dict[str, Any] = {"classes": 2, "input_size": (96, 64), **changed}
@@ -110,7 +110,7 @@ def test_a_cfg_of_another_detector_is_no_source(
     other.write_text(to_cfg(Darknet.from_cfg(TINY, **settings).config))
     with pytest.raises(ConfigError, match="was not written from") as error:
         cost_and_model(detector=path, source=other)
-    assert told in error.value.lines["source"]
+    assert text in error.value.lines["source"]
     assert error.value.lines["file"] == "96 x 64 pixels, 2 classes"
 
 

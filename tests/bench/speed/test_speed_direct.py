@@ -76,8 +76,8 @@ def test_sides_that_nobody_tells_are_asked_for(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="sides of the input that the file leaves open") as error:
             open_model(ModelSpec(detector=str(path), direct=library), threads=1)  # type: ignore[arg-type]
         assert "input: [3, 416, 416]" in str(error.value)
-    told = open_model(ModelSpec(detector=str(path), direct="onnxruntime", input=[2, 9, 6]), threads=1)
-    assert (told.input.shape, told.input.words) == ((2, 9, 6), "float32 2x9x6")
+    text = open_model(ModelSpec(detector=str(path), direct="onnxruntime", input=[2, 9, 6]), threads=1)
+    assert (text.input.shape, text.input.words) == ((2, 9, 6), "float32 2x9x6")
     with pytest.raises(ConfigError, match="not the input of"):
         open_model(ModelSpec(detector=str(path), direct="onnxruntime", input=[3, 9, 6]), threads=1)
 
@@ -86,8 +86,8 @@ def test_what_cannot_be_called_is_refused(tmp_path: Path) -> None:
     whole = convolution(tmp_path / "c.onnx").read_bytes()
     (tmp_path / "half.onnx").write_bytes(whole[: len(whole) // 2])
     for library in NAMES:
-        for name, told in (("half.onnx", "half.onnx"), ("none.onnx", "model file not found")):
-            with pytest.raises(CheckpointError, match=told):
+        for name, text in (("half.onnx", "half.onnx"), ("none.onnx", "model file not found")):
+            with pytest.raises(CheckpointError, match=text):
                 open_model(ModelSpec(detector=str(tmp_path / name), direct=library, input=[2, 6, 6]), threads=1)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="cannot use device 'cuda'"):
             open_model(ModelSpec(detector=str(tmp_path / "c.onnx"), direct=library, input=[2, 6, 6]), threads=1, device="cuda")  # type: ignore[arg-type]

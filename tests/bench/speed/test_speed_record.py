@@ -75,7 +75,7 @@ def test_ratios_are_to_the_model_that_is_named() -> None:
     assert figure(summary, "peer", "end_to_end_ratio@b1t1") == pytest.approx(110 / 15)
     assert figure(summary, "peer", "cold_start_ratio") == pytest.approx(20.0)
     assert figure(summary, "small", "latency_ratio@b1t1") == pytest.approx(0.25)
-    assert {label: told["reference"] for label, told in summary["data"]["models"].items()} == {
+    assert {label: text["reference"] for label, text in summary["data"]["models"].items()} == {
         "original": None,
         "small": "original",
         "peer": "small",

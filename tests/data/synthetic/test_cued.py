@@ -171,7 +171,7 @@ def check_motion(path, place, name, amplitude, period):
     following, before = along[2:] + along[:-2], 2 * math.cos(2 * math.pi / period) * along[1:-1]
     np.testing.assert_allclose(following, before, atol=1e-4)  # an oscillation around nought
     if len(along) > period:
-        assert np.abs(along).max() >= amplitude * math.cos(math.pi / period) - 1e-5  # sampled at most half a step beside its peak
+        assert np.abs(along).max() >= amplitude * math.cos(math.pi / period) - 1e-5  # sampled at most half a step from its peak
 
 
 @settings(max_examples=40, deadline=None)

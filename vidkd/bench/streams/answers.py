@@ -49,7 +49,7 @@ def oracle_boxes(stretches: Sequence[Stretch], oracle: ModelFiles, cache: Path) 
     """The oracle's boxes on every frame of a stream, from `cache` where they were made from the same files.
 
     A stretch is kept as one .npz under a hash of the oracle's files and thresholds, the video and its frames. One that is damaged is made
-    anew, and logged. frame_index of the entries is the place in the stream. Raises as the detector and the reader.
+    again, and logged. frame_index of the entries is the place in the stream. Raises as the detector and the reader.
     """
     parts = [_of_stretch(stretch, oracle, cache) for stretch in stretches]
     found = [

@@ -77,8 +77,8 @@ class Asked(StreamMethod):
 class OnlineLearning(StreamMethod):
     """A learner along the stream, whose boxes a carrier may replace by the oracle's last ones.
 
-    calls: of the whole stream. until: the first frame without calls, where a budget that holds before it would begin anew. Beyond these
-    the student goes on without the oracle and without learning. carrier: for a learner that must not train (`Update(steps=0)`).
+    calls: of the whole stream. until: the first frame without calls, where a budget that holds before it would begin again. Beyond these
+    the student continues without the oracle and without learning. carrier: for a learner that must not train (`Update(steps=0)`).
     """
 
     def __init__(self, learner: SynchronousLearner, calls: int, until: int | None = None, carrier: Carrier | None = None) -> None:
@@ -123,7 +123,7 @@ class FirstTenth(Policy):
 
 
 class AdaptedOffline(StreamMethod):
-    """A student that collects key frames in the first tenth, then learns from all of them, and goes on without learning.
+    """A student that collects key frames in the first tenth, then learns from all of them, and is frozen then.
 
     learner: with a `FirstTenth` policy and without steps. update: how the student learns at the end of the tenth: from each key frame
     PASSES times, in random order, with `update.replay` of the others.

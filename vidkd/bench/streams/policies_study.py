@@ -33,10 +33,10 @@ def write_policies_study(
     seed: int,
     selector: Path | None = None,
 ) -> Path:
-    """Write the student as it is and a study for `vidkd study` into a folder; returns the study's path.
+    """Write the frozen student and a study for `vidkd study` into a folder; returns the study's path.
 
     learning: plain settings of `update` and `replay`. heads: whether raw heads of the oracle are learned from. shares: of frames sent to
-    the oracle, in (0, 1]. selector: the file of a trained one, a policy beside those by name. Raises CheckpointError if the disk is full.
+    the oracle, in (0, 1]. selector: the file of a trained one, one more policy. Raises CheckpointError if the disk is full.
     """
     # whole paths: a file of the same name below a root of the user's would be found first
     cfg, weights, names = (

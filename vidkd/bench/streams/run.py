@@ -192,8 +192,8 @@ class _Maker:
         if found := objections(about, student.detector.net, student.detector.resize, videos):
             hint = "train one on other videos with this student: vidkd train_selector"
             raise ConfigError(f"the selector {path} {' and '.join(found)}", stream=self.key.place, hint=hint)
-        if told := other_learning(about, {**dataclasses.asdict(self.learning), "budget": self.key.calls, "every": 1}):
-            log.warning("%s: the selector %s was trained with other learning: %s", self.key, path, "; ".join(told))
+        if differences := other_learning(about, {**dataclasses.asdict(self.learning), "budget": self.key.calls, "every": 1}):
+            log.warning("%s: the selector %s was trained with other learning: %s", self.key, path, "; ".join(differences))
         return policy
 
     def _true_errors(self) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth", "oracle"]
 SHARELESS_KINDS = ("frozen", "oracle")
 """Kinds that no share of calls is asked of: the one calls never, the other always."""
 PER_SEED = "{seed}"
-"""Stands in the name of a selector's file for the seed, of which each has a selector of its own then."""
+"""Placeholder in the name of a selector's file for the seed, of which each has a selector of its own then."""
 WHOLE = "all"
 """The range of every frame of a stream; no range of a study may have its name."""
 AFTER = "after"
@@ -152,7 +152,7 @@ class MethodSpec(BaseMethodSpec):
         kind: learn; or a baseline: frozen (no learning), tracked and flow (the oracle's last boxes, carried on by the tracks of
             the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen);
             or oracle (asked on every frame, its own boxes are scored: what the student might reach).
-        policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream
+        policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} is replaced by that of the stream
             and {seed} for the seed.
         calls: shares of the frames sent to the oracle, in place of the study's.
         update: settings of `Update` over the study's.
@@ -200,7 +200,7 @@ class StreamTuningSpec(BaseTuningSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamStudySpec(BaseStudySpec):
-    """A study of streams. Paths are looked for below the roots of the command line, then beside the study's file, then from here.
+    """A study of streams. Paths are looked for below the roots of the command line, then next to the study's file, then from here.
 
     Args:
         student: the light detector.

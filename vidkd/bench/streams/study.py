@@ -116,7 +116,7 @@ class StreamStudy(Study):
         if (selector := selector_name(self, key)) is not None:
             names.append(selector)
         found = {name: content_of(self.find(name, places)) for name in dict.fromkeys(names)}
-        found |= {path.name: content_of(path) for path in self.oracle_files(places).beside()}
+        found |= {path.name: content_of(path) for path in self.oracle_files(places).companions()}
         if spec.streams[key.place].truth is not None:
             if key.place not in self._truths:
                 self._truths[key.place] = _hash_of_truth(self, key.place, places)
@@ -159,7 +159,7 @@ class StreamStudy(Study):
         return summarise_streams(self, cells)
 
     def find(self, name: str, places: Places) -> Path:
-        """The file or folder that the study names: below a root, beside its file, or from here. Raises ConfigError for none."""
+        """The file or folder that the study names: below a root, next to its file, or from here. Raises ConfigError for none."""
         return find_below(name, (*places.roots, self.path.parent, Path()), named_by=self.path)
 
     def oracle_files(self, places: Places) -> ModelFiles:

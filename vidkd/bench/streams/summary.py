@@ -76,9 +76,9 @@ def _check_calls(study: StreamStudy, found: StreamCells) -> None:
             counts.setdefault(len(cell["called"]), []).append(name)
     for (share, where), counts in spent.items():
         if len(counts) > 1:
-            told = "; ".join(f"{count} by {', '.join(names)}" for count, names in counts.items())
+            calls = "; ".join(f"{count} by {', '.join(names)}" for count, names in counts.items())
             raise DataError(
-                f"methods spent different numbers of calls in {where} at {100 * share:g} %: {told}",
+                f"methods spent different numbers of calls in {where} at {100 * share:g} %: {calls}",
                 study=study.path,
                 hint="give the study another name, and all cells are run again",
             )

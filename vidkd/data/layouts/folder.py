@@ -21,7 +21,7 @@ def read(root: Path, options: Options) -> Reading:
     subsets = [name for name in names if name in SUBSETS]
     if subsets and len(subsets) < len(names):
         mixed = ", ".join(name for name in names if name not in SUBSETS)
-        not_found("folder", root, EXPECTED, f"{', '.join(subsets)} beside other folders ({mixed})")
+        not_found("folder", root, EXPECTED, f"{', '.join(subsets)} next to other folders ({mixed})")
     if (loose := video_files(base)) and not names:
         not_found("folder", root, EXPECTED, f"{len(loose)} videos, but no folder for a class (layout csv takes a list of labels instead)")
     parents = {subset: base / subset for subset in subsets} or {"": base}

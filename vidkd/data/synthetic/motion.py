@@ -43,7 +43,7 @@ class MotionShapesConfig(SceneConfig):
         clips_per_class_test: test clips a class; a multiple of clips_per_group.
         clips_per_group: clips of each class that share background and look; a group is on one side of the split.
         frames: frames a clip.
-        earliest_onset_s: until its onset, drawn between these two times, the actor stands still.
+        earliest_onset_s: until its onset, drawn between these two times, the actor is still.
         latest_onset_s: see earliest_onset_s; both 0 is motion from the first frame.
     """
 

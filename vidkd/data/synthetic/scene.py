@@ -1,7 +1,7 @@
 """Scenes of moving shapes, which motion_shapes and cued_shapes share: their settings, the paths of the shapes, and how they are painted.
 
 A shape's position is a centre plus one term for every pattern of the data set (a line in each direction, a ring), each at a phase of its
-own. The actor lets the phase of its own class run and keeps the others; a shape that stands still keeps all; one that jitters lets all
+own. The actor lets the phase of its own class run and keeps the others; a still shape keeps all; one that jitters lets all
 wander. At any single time every phase is uniform and independent of the others in all of these cases, so one frame cannot tell them apart.
 """
 
@@ -121,7 +121,7 @@ class SceneConfig(GeneratedConfig):
         period: frames of one oscillation or orbit. Longer is slower, and harder when a window holds less than one.
         period_spread: periods differ by up to this share.
         distractors: shapes besides the actor. More is harder.
-        moving_distractors: share of the distractors that drift or jitter; the rest stands still.
+        moving_distractors: share of the distractors that drift or jitter; the rest is still.
         drift: speed of a drifting distractor in pixels a frame.
         jitter: restlessness of a jittering distractor in radians a frame; a step is about amplitude * jitter pixels.
         radius: radius of a shape in pixels.

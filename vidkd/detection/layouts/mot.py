@@ -31,14 +31,14 @@ _PERSON, _NEUTRAL = 1, (2, 7, 8, 12, 13)
 def read(root: Path, files: Sequence[Path]) -> Reading:
     """One class, "person". The group is the sequence; the subset is the folder above the sequences, where it is train, val or test."""
     if files:
-        return CLASSES, [frame for file in files for frame in _beside(root, _only_video(root), file)]
+        return CLASSES, [frame for file in files for frame in _frames_of(root, _only_video(root), file)]
     return CLASSES, [frame for file in sorted(root.glob("**/gt/gt.txt")) for frame in _sequence(root, file.parent.parent)]
 
 
 def _sequence(root: Path, folder: Path) -> list[LabelledFrame]:
     info_file = folder / "seqinfo.ini"
     if not info_file.is_file():
-        return _beside(root, _only_video(folder), folder / "gt" / "gt.txt")
+        return _frames_of(root, _only_video(folder), folder / "gt" / "gt.txt")
     parser = configparser.ConfigParser()
     try:
         parser.read_string(info_file.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def _sequence(root: Path, folder: Path) -> list[LabelledFrame]:
     return [labelled_frame(where, path, (width, height), boxes.get(k, ()), frame_index=k, time_s=k / fps, **more) for k in range(length)]
 
 
-def _beside(root: Path, video: Path, annotations: Path) -> list[LabelledFrame]:
+def _frames_of(root: Path, video: Path, annotations: Path) -> list[LabelledFrame]:
     """The frames of a video (or folder of images) that have a row in a text file, with the video's own timestamps."""
     path = relative(video, root)
     with open_video(video) as reader:

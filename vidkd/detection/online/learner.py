@@ -184,7 +184,7 @@ class Learner:
         self, output: StudentOutput, clock: Stopwatch, *, called: bool, version: int, result: UpdateResult | None, failed: str | None
     ) -> FrameRecord:
         """The record of a frame, with what came in at it; the next frame is the next one."""
-        found, told = output.detections, {} if result is None else vars(result)
+        found, fields = output.detections, {} if result is None else vars(result)
         self.position += 1
         return FrameRecord(
             frame_index=found.frame_index,
@@ -193,7 +193,7 @@ class Learner:
             version=version,
             failed=failed,
             seconds=clock.seconds(),
-            **told,
+            **fields,
         )
 
     def _note(self, frame_index: int, result: UpdateResult | None, failed: str | None) -> None:
