@@ -75,10 +75,10 @@ STREAMS = (
     ),
     Mutant(
         "overlap without subtracting the shared area",
-        "vidkd/losses/boxes.py",
+        "vidkd/losses/yolo_heads.py",
         "    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - overlap",
         "    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:])",
-        ("tests/losses/test_yolo_boxes.py",),
+        ("tests/losses/test_yolo_targets.py",),
     ),
     Mutant(
         "a true box is matched twice",

@@ -1,7 +1,6 @@
 """Losses of distillation: pure functions of tensors, a file for each family. Gradients reach the student only."""
 
 from vidkd.losses.attention import attention_kl, attention_uniform_kl, resize_attention
-from vidkd.losses.boxes import box_iou
 from vidkd.losses.features import activation_map, attention_transfer, pooled_feature_mse
 from vidkd.losses.logits import generalized_distillation, logit_mse, logits_kd
 from vidkd.losses.reduction import clip_mean
@@ -9,7 +8,7 @@ from vidkd.losses.selection import above_threshold_bce, disagreement_huber, orde
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned, regression_kd
 from vidkd.losses.yolo import YoloLossOptions, YoloTerms, yolo_loss
-from vidkd.losses.yolo_heads import HeadSpec
+from vidkd.losses.yolo_heads import HeadSpec, box_iou
 from vidkd.losses.yolo_targets import Truths
 
 __all__ = [

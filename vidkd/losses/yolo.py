@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidkd.losses.boxes import IoUKind, box_iou, covered_share
-from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, boxes_of_cells, split_heads
+from vidkd.losses.yolo_heads import HeadSpec, IoUKind, anchor_sizes, box_iou, boxes_at, boxes_of_cells, covered_share, split_heads
 from vidkd.losses.yolo_targets import Cells, Flat, Truths, assign, box_targets, flatten_truths, padded_boxes
 
 

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidkd.losses.boxes import box_iou, centre_from_corners
-from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes
+from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, box_iou, centre_from_corners
 
 Anchors = Sequence[tuple[float, float]]
 

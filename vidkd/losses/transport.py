@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidkd.losses.shift_tolerant.sets import cost_matrix, full_precision, mean_of_clips, mixed, vector_sets, with_gradient
+from vidkd.losses.vector_sets import cost_matrix, full_precision, mean_of_clips, mixed, vector_sets, with_gradient
 
 # A sum of weighted entries of a kernel counts as lost below this many times the least normal number: above, an entry that has become 0 or
 # denormal would have been less than 1e-8 of the sum.
