@@ -26,7 +26,7 @@ from vidkd.cli.main import VERBS, open_verb
 from vidkd.cli.make_data import _configs
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
-from vidkd.detection.online.config import LearningConfig, load_learning_config
+from vidkd.detection.online.update import LearningConfig, load_learning_config
 from vidkd.engine.config import load_config
 
 REPOSITORY = Path(__file__).parents[1]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vidkd.detection.metrics.average_precision import MOST
 
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
 from vidkd.bench.streams.figures import Annotated, OnAnnotated, StreamCounts, judged
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.metrics import average_precision, recall_of
-from vidkd.detection.metrics.average_precision import MOST
 from vidkd.runtime.detections import Detections
 
 CLASSES = ("a", "b", "never there")

@@ -14,7 +14,7 @@ from tkd_runs import lines, run, weights_of, without_seconds
 
 from vidkd.cli.main import open_verb, run_verb
 from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
-from vidkd.detection.online.config import LearningConfig, load_learning_config
+from vidkd.detection.online.update import LearningConfig, load_learning_config
 from vidkd.detection.policies import save_selector
 from vidkd.models.darknet import Darknet
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig

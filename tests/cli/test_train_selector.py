@@ -10,10 +10,9 @@ from learning_files import make_video, oracle_arguments, student_arguments
 from vidkd.cli import train_selector_run
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import BoxOracle
-from vidkd.detection.online.records import read_record
 from vidkd.detection.policies import open_policy
 from vidkd.detection.policies.lstm import LstmSelector, read_about
-from vidkd.detection.policies.train import TrainedSelector
+from vidkd.detection.policies.train import TrainedSelector, read_record
 from vidkd.video.files import content_of
 
 

@@ -7,8 +7,7 @@ import pytest
 from box_samples import found, random_boxes
 
 from vidkd.detection.annotations import ANY_CLASS
-from vidkd.detection.metrics import disagreement, f1_against, match
-from vidkd.detection.metrics.matching import expected_disagreement, match_at_each, share_inside
+from vidkd.detection.metrics import disagreement, expected_disagreement, f1_against, match, match_at_each, share_inside
 from vidkd.runtime.detections import Detections
 
 BOX, NEAR, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)

@@ -10,8 +10,7 @@ import torch
 from online_samples import NAMES, frame_with, student
 
 from vidkd.base.errors import DataError
-from vidkd.detection.metrics import disagreement
-from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.metrics import SCORE, disagreement
 from vidkd.detection.online import Student
 from vidkd.detection.online.account import (
     Account,

@@ -6,11 +6,11 @@ import pytest
 from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
-from vidkd.detection.metrics.matching import SCORE, expected_disagreement
-from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, record_stream
+from vidkd.detection.metrics import SCORE, expected_disagreement
+from vidkd.detection.online import BoxOracle, SynchronousLearner, Update
 from vidkd.detection.online.learner import agreement_of
-from vidkd.detection.online.records import SelectorRecord, read_record
 from vidkd.detection.policies import CallBudget, FixedInterval
+from vidkd.detection.policies.train import SelectorRecord, cached_record, read_record, record_stream
 from vidkd.models.selector import SIGNALS
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
+from vidkd.detection.online.key_frames import KeyFrame, Replay, ReplayBuffer
 
 
 def key(index, side=4, heads=False):

@@ -8,8 +8,7 @@ from online_samples import NAMES, SIDE, Narrow, Painter, detector, frame_with, o
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import BoxOracle, HeadOracle, Student, SynchronousLearner, Update
-from vidkd.detection.online.learner import agreement_of, key_frame_of
-from vidkd.detection.online.stepper import LearningStepper
+from vidkd.detection.online.learner import LearningStepper, agreement_of, key_frame_of
 from vidkd.detection.policies import CallBudget, FixedInterval
 from vidkd.detection.policies.policy import ObservationBuilder, small_grey
 from vidkd.detection.stream.stepper import Stepper

@@ -12,7 +12,7 @@ from online_samples import NAMES, Painter, detector, frame_with, oracle, stream,
 from vidkd.base.errors import ConfigError
 from vidkd.detection.metrics import f1_against
 from vidkd.detection.online import BoxOracle, HeadOracle, Replay, SynchronousLearner, Update
-from vidkd.detection.online.distillation import LOSSES
+from vidkd.detection.online.key_frames import LOSSES
 from vidkd.detection.online.oracle import may_fail
 from vidkd.detection.policies import CallBudget, FixedInterval, LstmSelector, Policy, open_policy
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig

@@ -8,7 +8,7 @@ from online_samples import CFG, NAMES, changed, detector, keys, oracle, stream, 
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import HeadOracle, KeyFrame, Replay, Student, Trainer, Update
-from vidkd.detection.online.distillation import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
+from vidkd.detection.online.key_frames import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
 from vidkd.detection.online.learner import OnlineTrainer, key_frame_of
 from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions

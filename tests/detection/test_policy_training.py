@@ -7,11 +7,10 @@ import torch
 from scipy.stats import spearmanr
 
 from vidkd.base.errors import DataError
-from vidkd.detection.online.records import SelectorRecord
 from vidkd.detection.policies import CallBudget, KeyFrameChooser, LstmSelector, load_selector, save_selector
 from vidkd.detection.policies.lstm import read_about
 from vidkd.detection.policies.policy import Observation
-from vidkd.detection.policies.train import SelectorTraining, _chunks, about, train_selector
+from vidkd.detection.policies.train import SelectorRecord, SelectorTraining, _chunks, about, train_selector
 from vidkd.runtime.detections import Detections
 
 SMALL = SelectorTraining(target="disagreement", units=12, epochs=25, patience=25, chunk=20, batch=4, lr=1e-2)

@@ -9,7 +9,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError, VideoError
 from vidkd.detection.stream import Filtered, Region
-from vidkd.detection.stream.pipeline import Pipeline, Seen
+from vidkd.detection.stream.run import Pipeline, Seen
 from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame

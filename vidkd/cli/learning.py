@@ -6,7 +6,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError
 from vidkd.cli.streams import LearningSettings
 from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student, Update
-from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.opening import TORCHVISION, ModelFiles
 from vidkd.detection.policies import CallBudget
 from vidkd.detection.stream.folder import CALLED

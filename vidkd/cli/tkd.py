@@ -46,7 +46,7 @@ def run(given: Settings) -> int:
     """Learn along every input, one after the other; returns 1 if one of several failed, 130 if the user stopped it."""
     if given.list_settings:
         from vidkd.cli.settings import list_settings
-        from vidkd.detection.online.config import LearningConfig
+        from vidkd.detection.online.update import LearningConfig
 
         return list_settings(LearningConfig)
     from vidkd.cli.tkd_run import learn

@@ -1,9 +1,10 @@
-"""What `vidkd tkd` does: a fresh copy of the student learns along each input."""
+"""What vidkd tkd does: a fresh copy of the student learns along each input, and with --compare-policies under every key-frame policy."""
 
 import contextlib
 import dataclasses
 import functools
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,20 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VideoError, VidkdError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.base.settings import as_dict
+from vidkd.bench.streams.policies_study import write_policies_study
+from vidkd.cli import study as study_verb
 from vidkd.cli.detect_run import FINISHING, STOPPED, kept, kept_record, out_folder, stream_config
 from vidkd.cli.learning import budget_of, open_both, oracle_files, student_files
 from vidkd.cli.learning import recorded as recorded_learning
 from vidkd.cli.tkd import Settings
-from vidkd.cli.tkd_policies import check_policies, check_selector, compare_policies, compare_with_selector, policies_of
 from vidkd.detection.online import AsynchronousLearner, OneAtATime, Oracle, Student, SynchronousLearner, TimedOracle
 from vidkd.detection.online.account import KEY_FRAMES, LOSSES, Account, as_row, compare_with_frozen, read_account, write_key_frames
-from vidkd.detection.online.config import LearningConfig, load_learning_config
-from vidkd.detection.online.stepper import LearningStepper
-from vidkd.detection.opening import EXPORTED, recorded
+from vidkd.detection.online.key_frames import NEEDS_HEADS
+from vidkd.detection.online.learner import LearningStepper
+from vidkd.detection.online.update import LearningConfig, load_learning_config
+from vidkd.detection.opening import EXPORTED, TORCHVISION, names_run, recorded
 from vidkd.detection.policies import BLIND, names_selector, open_policy
+from vidkd.detection.policies.lstm import objections, other_learning, read_about
 from vidkd.detection.stream import ByteTracker, Filtered, Stepper, StreamConfig, Tracked, walk_stream
 from vidkd.detection.stream.folder import SUMMARY
 from vidkd.detection.stream.inputs import find_inputs, folder_names
@@ -37,6 +41,7 @@ from vidkd.report.boxes import draw_boxes
 from vidkd.report.page import render_report
 from vidkd.report.stream import key_frame_strips, stream_report
 from vidkd.report.stream_learning import FEWEST
+from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)
 
@@ -252,3 +257,82 @@ def report(
         hint = "; the oracle on every frame would be faster and better" if ratio >= 1 else ""
         lines.append(f"cost: {learning:.1f} ms per frame, {compared} the oracle on every frame ({oracle:.1f} ms){hint}")
     return "\n".join(lines)
+
+
+log = logging.getLogger(__name__)
+
+FLAG = "--compare-policies"
+FOLDER = "policies"
+"""In the folder of an input: the study, its cells, its summary and its page."""
+UNLIKE = {"asynchronous": False, "every": 1, "seconds": None, "oracle_runtime": None}
+"""Settings with which a run goes another way along the video than a study does."""
+
+
+def check_policies(given: Settings, inputs: Sequence[str]) -> None:
+    """Raise ConfigError where a study could not go the run's way, before anything is opened."""
+    if not given.compare_policies:
+        return
+    for name, usual in UNLIKE.items():
+        if getattr(given, name) != usual:
+            raise ConfigError(f"{FLAG} is not possible with --{name.replace('_', '-')}", hint="leave out one of the two")
+    if given.oracle.startswith(TORCHVISION) or names_run(oracle_files(given).model):
+        mend = f"export it (vidkd export), or leave out {FLAG}"
+        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {given.oracle}", hint=mend)
+    for item in inputs:
+        if not Path(item).is_file():
+            raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
+
+
+def check_selector(given: Settings, unfit: Sequence[str]) -> None:
+    """Raise ConfigError where a study would refuse the selector, before hours are spent. unfit: what speaks against it."""
+    if given.compare_policies and unfit:
+        mend = f"train one on other videos with this student (vidkd train_selector), or leave out {FLAG}"
+        raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", hint=mend)
+
+
+def compare_with_selector(given: Settings, inputs: Sequence[str], student: Student, config: LearningConfig) -> list[str]:
+    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these.
+
+    Returns why its choice along these videos is no fair test: another student, a video that it has seen, or a file that does not say which.
+    """
+    if not names_selector(given.policy):
+        return []
+    about, selector = read_about(given.policy), f"the selector {given.policy}"
+    contents: dict[str, str] = {}
+    for item in filter(lambda name: Path(name).exists(), inputs):
+        with contextlib.suppress(OSError, VideoError):  # what cannot be read is reported when its turn comes
+            contents[item] = content_of(item)
+    net, resize = student.detector.net, student.detector.resize
+    unfit = [f"{selector} {reason}" for reason in objections(about, net, resize, contents)]
+    learning = {**as_dict(config), **{name: getattr(given, name) for name in ("every", "budget", "window")}}
+    if other := other_learning(about, learning):
+        log.warning("%s was trained with other learning: %s", selector, "; ".join(other))
+    for reason in unfit:
+        log.warning("%s", reason)
+    return unfit
+
+
+def compare_policies(item: str, job: "Job") -> None:
+    """Run the study of an input, resuming it, and write its summary and page. Raises as `vidkd study` does."""
+    given, folder = job.given, job.folders[item] / FOLDER
+    if given.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    path = write_policies_study(
+        folder,
+        video=Path(item),
+        student=job.student,
+        oracle=oracle_files(given),
+        learning=job.record,
+        heads=job.config.update.loss in NEEDS_HEADS,
+        shares=given.compare_policies,
+        seed=given.seed,
+        selector=Path(given.policy) if names_selector(given.policy) else None,
+    )
+    runs, cache = str(folder / "runs"), str(folder / "oracle")
+    study_verb.run(study_verb.Settings(config=str(path), out=str(folder), runs=runs, cache=cache))
+
+
+def policies_of(folder: Path) -> dict[str, Any] | None:
+    """The summary of the study next to a run, if there is one."""
+    path = folder / FOLDER / "summary.json"
+    return read_json(path) if path.exists() else None

@@ -48,7 +48,7 @@ def run(given: Settings) -> int:
     """Record all videos, train, write the selector."""
     if given.list_settings:
         from vidkd.cli.settings import list_settings
-        from vidkd.detection.online.config import SelectorRunConfig
+        from vidkd.detection.policies.train import SelectorRunConfig
 
         return list_settings(SelectorRunConfig)
     from vidkd.cli.train_selector_run import train

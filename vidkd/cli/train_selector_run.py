@@ -19,12 +19,19 @@ from vidkd.base.random_streams import derived_seed, random_stream
 from vidkd.base.settings import as_dict
 from vidkd.cli.learning import budget_of, open_both, oracle_files, recorded, student_files
 from vidkd.cli.train_selector import Settings
-from vidkd.detection.online import SynchronousLearner, cached_record, record_stream
-from vidkd.detection.online.config import SelectorRunConfig, load_learning_config
-from vidkd.detection.online.records import SelectorRecord
+from vidkd.detection.online import SynchronousLearner
+from vidkd.detection.online.update import load_learning_config
 from vidkd.detection.policies import open_policy, save_selector
 from vidkd.detection.policies.lstm import provenance
-from vidkd.detection.policies.train import TrainedSelector, about, train_selector
+from vidkd.detection.policies.train import (
+    SelectorRecord,
+    SelectorRunConfig,
+    TrainedSelector,
+    about,
+    cached_record,
+    record_stream,
+    train_selector,
+)
 from vidkd.detection.stream import StreamConfig
 from vidkd.detection.stream.inputs import find_inputs
 from vidkd.detection.stream.run import frames_wanted, wanted

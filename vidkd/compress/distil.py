@@ -16,9 +16,9 @@ from vidkd.base.settings import load_settings
 from vidkd.compress.config import DistilConfig
 from vidkd.detection.frames import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Student
-from vidkd.detection.online.config import LearningConfig
-from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.online.learner import OnlineTrainer
+from vidkd.detection.online.update import LearningConfig
 from vidkd.models.darknet.detector import DarknetDetector
 
 # Frames at once, where norm statistics are measured.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.files import read_json
-from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.metrics import SCORE
 from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow, evenly
 from vidkd.detection.policies import BLIND
 from vidkd.report.boxes import draw_boxes

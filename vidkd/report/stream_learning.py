@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, paired_difference
-from vidkd.detection.metrics.matching import IOU, SCORE
+from vidkd.detection.metrics import IOU, SCORE
 from vidkd.detection.online.account import Account, FrozenComparison
 from vidkd.report.parts import Estimate, Table, format_number
 

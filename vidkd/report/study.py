@@ -10,7 +10,7 @@ from vidkd.base.progress import duration
 from vidkd.bench.observed import AREA, parsed
 from vidkd.bench.streams.summary import by_method_and_share
 from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Paired
-from vidkd.detection.metrics.matching import pooled_f1
+from vidkd.detection.metrics import pooled_f1
 from vidkd.report.drawing import INK, SERIES, canvas, finish, short
 from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
 from vidkd.report.observed import remark_notes

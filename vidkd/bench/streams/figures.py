@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from vidkd.bench.intervals import FEWEST_BLOCKS, Draws, KeptDraws, Units
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.metrics import match, recall_of
-from vidkd.detection.metrics.average_precision import best_of_each_class, class_precision
-from vidkd.detection.metrics.matching import pooled_f1
+from vidkd.detection.metrics import best_of_each_class, class_precision, match, pooled_f1, recall_of
 from vidkd.runtime.detections import Detections
 
 IOUS = {"ap50": 0.5, "ap30": 0.3}

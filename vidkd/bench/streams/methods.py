@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidkd.base.timing import Stopwatch
 from vidkd.bench.streams.carried import Carrier
 from vidkd.detection.online import KeyFrame, Student, SynchronousLearner, Trainer, Update
-from vidkd.detection.online.learner import Step, key_frame_of
+from vidkd.detection.online.learner import LearnerStep, key_frame_of
 from vidkd.detection.policies import Observation, Policy
 from vidkd.runtime.detections import Detections
 
@@ -41,7 +41,7 @@ class StreamMethod(abc.ABC):
     def _spend(self, parts: Mapping[str, float]) -> None:
         self.seconds |= {name: self.seconds.get(name, 0.0) + seconds for name, seconds in parts.items()}
 
-    def _learn(self, learner: SynchronousLearner, frame: NDArray[np.uint8]) -> Step:
+    def _learn(self, learner: SynchronousLearner, frame: NDArray[np.uint8]) -> LearnerStep:
         step = learner.step(frame)
         record = step.record
         self._spend(record.seconds)

@@ -7,7 +7,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.bench.study import BaseMethodSpec, BaseStudySpec, BaseTuningSpec, check_known
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.detection.layouts import BOX_LAYOUTS
-from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.metrics import SCORE
 from vidkd.detection.policies import SEEDED
 from vidkd.runtime.letterbox import ResizeMode
 

@@ -19,7 +19,7 @@ from vidkd.bench.streams.figures import StreamCounts
 from vidkd.bench.streams.spec import PER_SEED, OracleSpec, StreamStudySpec
 from vidkd.bench.study import EVERYWHERE, CellKey, Chosen, Phase, Places, Study, check_known
 from vidkd.detection.online import Replay, Update
-from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
 from vidkd.engine.run_folder import flatten

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidkd.data.manifest import Manifest
 from vidkd.data.synthetic.shapes import KINDS
 from vidkd.detection.layouts.common import Box, Corners, Reading, labelled_frame, not_found, read_typed
-from vidkd.detection.metrics.matching import share_inside
+from vidkd.detection.metrics import share_inside
 
 HIDDEN = 0.75
 """A box of which one painted later, or the edge of the frame, hides this share is ignored: its shape can no longer be recognised."""

@@ -1,10 +1,9 @@
 """Online distillation: a light student along a stream that learns from a heavy oracle on few key frames. Importing it imports torch."""
 
 from vidkd.detection.online.asynchronous import AsynchronousLearner
-from vidkd.detection.online.learner import FrameRecord, OnlineTrainer, Step, SynchronousLearner, UpdateResult
+from vidkd.detection.online.key_frames import KeyFrame, Replay, ReplayBuffer
+from vidkd.detection.online.learner import FrameRecord, LearnerStep, OnlineTrainer, SynchronousLearner, UpdateResult
 from vidkd.detection.online.oracle import Answer, BoxOracle, HeadOracle, OneAtATime, Oracle, TimedOracle
-from vidkd.detection.online.records import cached_record, record_stream
-from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Trainer, Update, UpdateRecord
 
@@ -15,12 +14,12 @@ __all__ = [
     "FrameRecord",
     "HeadOracle",
     "KeyFrame",
+    "LearnerStep",
     "OneAtATime",
     "OnlineTrainer",
     "Oracle",
     "Replay",
     "ReplayBuffer",
-    "Step",
     "Student",
     "StudentOutput",
     "SynchronousLearner",
@@ -29,6 +28,4 @@ __all__ = [
     "Update",
     "UpdateRecord",
     "UpdateResult",
-    "cached_record",
-    "record_stream",
 ]

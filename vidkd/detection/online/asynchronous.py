@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
-from vidkd.detection.metrics.matching import SCORE
-from vidkd.detection.online.learner import Learner, Step, UpdateResult, synchronise
+from vidkd.detection.metrics import SCORE
+from vidkd.detection.online.key_frames import Replay
+from vidkd.detection.online.learner import Learner, LearnerStep, UpdateResult, synchronise
 from vidkd.detection.online.oracle import Oracle, ask
-from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Update
 from vidkd.detection.policies.budget import CallBudget
@@ -62,7 +62,7 @@ class AsynchronousLearner(Learner):
             self._cuda = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._cuda.wait_stream(torch.cuda.default_stream(device))  # on which the networks were put there
 
-    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> LearnerStep:
         """The next frame of the stream, RGB uint8 (H, W, 3); returns as soon as the student has seen the frame and the policy decided."""
         clock = Stopwatch()
         result, failed = self._taken_report()
@@ -76,7 +76,7 @@ class AsynchronousLearner(Learner):
             self._thread = threading.Thread(target=self._work, args=given, name="online distillation", daemon=True)
             self._thread.start()
         record = self._record(output, clock, called=called, version=self.version, result=result, failed=failed)
-        return Step(output=output, observation=observation, record=record)
+        return LearnerStep(output=output, observation=observation, record=record)
 
     def state(self) -> dict[str, Any]:
         """Empty: what a thread is about to learn cannot be kept. The student becomes the newest one."""

@@ -1,10 +1,12 @@
-"""A student that learns along a stream, each key frame before the next frame comes. Deterministic, for studies."""
+"""A student that learns along a stream, each key frame before the next frame comes; and the learner as the stream's stepper."""
 
+import io
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,15 +14,22 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
-from vidkd.detection.metrics.matching import SCORE, FrameCounts, f1_against
-from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.metrics import SCORE, FrameCounts, f1_against
+from vidkd.detection.online.account import UNKNOWN
+from vidkd.detection.online.key_frames import NEEDS_HEADS, KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.oracle import Answer, Oracle, ask
-from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Trainer, Update, UpdateRecord
 from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
 from vidkd.detection.policies.policy import Feedback, Observation, ObservationBuilder, Policy
+from vidkd.detection.saved import write_darknet
+from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections
+from vidkd.runtime.formats import to_row
+from vidkd.video import Frame
+
+if TYPE_CHECKING:
+    from vidkd.detection.online.asynchronous import AsynchronousLearner
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +72,7 @@ class FrameRecord:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Step:
+class LearnerStep:
     """One frame of a stream: what the student saw before it could learn anything from the frame, and what happened.
 
     answer: the oracle's on this very frame, None where it was not called, failed, or answers later.
@@ -215,7 +224,7 @@ class SynchronousLearner(Learner):
     order each time.
     """
 
-    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> LearnerStep:
         """The next frame of the stream, RGB uint8 (H, W, 3): the student's boxes, made before anything can be learned from it.
 
         answer: the oracle's on this frame, if the caller knows it; used if the policy calls, instead of asking.
@@ -235,7 +244,7 @@ class SynchronousLearner(Learner):
                 self.version += result.update.changed
             self._note(self.position, result, failed)
         record = self._record(output, clock, called=called, version=version, result=result, failed=failed)
-        return Step(output=output, observation=observation, record=record, answer=answer if called else None)
+        return LearnerStep(output=output, observation=observation, record=record, answer=answer if called else None)
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
@@ -256,3 +265,61 @@ def synchronise(device: torch.device) -> None:
     """Wait until a device has finished its queue, so that times are those of the work and weights are whole."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+class LearningStepper(Stepper):
+    """A `vidkd.detection.stream.stepper.Stepper` that learns along the stream, one frame at a time.
+
+    A frame's line carries "learning", the row of its `FrameRecord`, and "boxes_of": "student", or "oracle" where emit_oracle puts the
+    oracle's boxes of a key frame in place of the student's. The line of a key frame that was answered in step carries "key" too: the boxes
+    of both, before any filter, and as "unknown" those classes of the student that the oracle does not have, if there are any. Frames are
+    counted from the learner's first, whatever their index in the video; detections keep that index.
+    saved: a folder that gets the student as darknet files after every part, so that a kill cannot lose it between stream and end; with the
+    note that it is that of the run in the folder `owner`.
+    """
+
+    def __init__(
+        self,
+        learner: "SynchronousLearner | AsynchronousLearner",
+        *,
+        emit_oracle: bool = False,
+        saved: Path | None = None,
+        owner: Path | None = None,
+    ) -> None:
+        self.learner, self.emit_oracle, self.saved, self.owner = learner, emit_oracle, saved, owner
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:  # noqa: ARG002 - nothing
+        """See Stepper."""
+        return [self._step(frame) for frame in frames]
+
+    def state(self) -> bytes:
+        """See Stepper. Raises CheckpointError where the student cannot be saved."""
+        file = io.BytesIO()
+        torch.save(self.learner.state(), file)
+        student = self.learner.student
+        if self.saved is not None:
+            write_darknet(self.saved, student.net, student.class_names, resize=student.detector.resize, run=self.owner)
+        return file.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """See Stepper. Raises ConfigError for another budget, or a learner that cannot be resumed."""
+        self.learner.restore(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
+
+    def _step(self, frame: Frame) -> Step:
+        step, names = self.learner.step(frame.image, time_s=frame.time_s), self.learner.student.class_names
+        found, answer = step.detections.at(frame.index, frame.time_s), step.answer
+        extra: dict[str, Any] = {"learning": step.record.as_row(), "boxes_of": "student"}
+        if answer is None:
+            return Step(detections=found, extra=extra)
+        theirs = answer.detections.at(frame.index, frame.time_s)
+        unknown = [] if answer.known is None else [name for label, name in enumerate(names) if label not in answer.known]
+        extra["key"] = {"student": _boxes(found, names), "oracle": _boxes(theirs, names), **({UNKNOWN: unknown} if unknown else {})}
+        if self.emit_oracle:
+            return Step(detections=theirs, extra={**extra, "boxes_of": "oracle"})
+        return Step(detections=found, extra=extra)
+
+
+def _boxes(found: Detections, names: Sequence[str]) -> dict[str, Any]:
+    """The boxes of a line."""
+    row = to_row(found, names)
+    return {part: row[part] for part in ("boxes", "scores", "classes")}

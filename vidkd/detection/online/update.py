@@ -4,16 +4,16 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.fields import Count, NotNegative, Positive, Share, Whole
-from vidkd.detection.online.distillation import LOSSES
-from vidkd.detection.online.replay import KeyFrame
+from vidkd.base.settings import load_settings
+from vidkd.detection.online.key_frames import LOSSES, KeyFrame, Replay
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
 from vidkd.models.darknet.net import folded_norms
 
@@ -95,6 +95,31 @@ class Update:
     def pulls_back(self) -> bool:
         """Whether some of what was learned may be taken back."""
         return self.steps > 0 and (self.retain < 1 or bool(self.interpolate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """How a student learns along a stream.
+
+    Args:
+        update: how it learns from one key frame.
+        replay: bounds of the buffer of past key frames.
+    """
+
+    update: Update = field(default_factory=Update)
+    replay: Replay = field(default_factory=Replay)
+
+
+Kind = TypeVar("Kind", bound=LearningConfig)
+
+
+def load_learning_config(kind: type[Kind], overrides: Sequence[str] = (), *, seed: int = 0) -> Kind:
+    """The configuration that flags (`--update.lr 1e-4`) make of the defaults. Raises ConfigError as `load_settings` does.
+
+    seed: every seed in it that no flag sets.
+    """
+    seeds: dict[str, Any] = {name: {"seed": seed} for name in ("replay", "selector") if name in kind.__dataclass_fields__}
+    return load_settings(kind, settings=seeds, overrides=overrides)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.detection.metrics.matching import expected_disagreement
+from vidkd.detection.metrics import expected_disagreement
 from vidkd.runtime.detections import Detections
 
 if TYPE_CHECKING:

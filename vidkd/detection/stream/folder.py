@@ -17,7 +17,7 @@ import msgspec
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import atomic_write, lock, read_json, write_json
 from vidkd.base.walk import file_fingerprint
-from vidkd.detection.stream.pipeline import Seen
+from vidkd.detection.stream.stepper import Seen
 from vidkd.inference.sources import is_live
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import read_json_lines, to_row, write_coco, write_csv, write_mot

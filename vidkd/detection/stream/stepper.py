@@ -13,6 +13,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.detector import Detector, StagedDetector
 from vidkd.video import Frame
+from vidkd.video.types import Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,15 @@ class Step:
 
     detections: Detections
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One frame after its step. size: (width, height) of the frame. picture: as drawn, None where nothing is."""
+
+    step: Step
+    size: tuple[int, int]
+    picture: Image | None
 
 
 class Stepper:
