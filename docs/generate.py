@@ -18,9 +18,8 @@ from typing import Any
 import pandas
 import yaml
 
-from vidkd.report.study import study_notes
-from vidkd.report.study_tables import long_table, pivot, study_tables
-from vidkd.report.text import table_markdown
+from vidkd.report.page import table_markdown
+from vidkd.report.study import long_table, pivot, study_notes, study_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGES_OF_RESULTS = ROOT / "results", ROOT / "docs" / "results"
@@ -133,7 +132,7 @@ def benchmark_page() -> str:
 
 def performance() -> str:
     """The page of the performance suite."""
-    from vidkd.report.performance import performance_page
+    from vidkd.report.benchmark import performance_page
 
     return performance_page(json.loads((RESULTS / "performance.json").read_text(encoding="utf-8")))
 

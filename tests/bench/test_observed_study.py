@@ -13,7 +13,7 @@ from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import paired_difference
-from vidkd.report.study_tables import study_tables
+from vidkd.report.study import study_tables
 
 PERCENTS = (10, 20, 30, 50, 100)
 SHOWN = [0.2, 0.3, 0.5]

@@ -26,7 +26,7 @@ from vidkd.bench.streams.study import read_stream_study
 from vidkd.bench.study import CellKey, run_cells
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.report.study_tables import study_tables
+from vidkd.report.study import study_tables
 from vidkd.video.files import content_of
 
 pytestmark = pytest.mark.usefixtures("painter")

@@ -128,9 +128,7 @@ def test_several_inputs_at_the_same_time(model: Path, tmp_path: Path, capsys: py
 def test_ctrl_c_ends_after_the_part_in_hand_and_the_same_command_goes_on(
     video: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vidkd.report import boxes
-
-    true, drawn = boxes.draw_boxes, []
+    true, drawn = detect_run.draw_boxes, []
 
     def interrupted(image: Any, found: Any, class_names: Any) -> Any:
         drawn.append(found.frame_index)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vidkd.detection.stream import DetectorStepper, Step, StreamConfig, walk_stream
-from vidkd.report.boxes import draw_boxes
+from vidkd.report.annotate import draw_boxes
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame, open_video, write_video
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from vidkd.bench.intervals import Cell
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
-from vidkd.report.moments import Moment
 from vidkd.report.parts import Strip
-from vidkd.report.strips import Part, clip_strip, observed_strip
+from vidkd.report.strips import Moment, Part, clip_strip, observed_strip
 
 NASTY = "<b>&\"'; $x^2$ </script><script>alert(1)</script>"
 

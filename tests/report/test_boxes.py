@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidkd.report.boxes import draw_boxes
+from vidkd.report.annotate import draw_boxes
 from vidkd.runtime.detections import Detections
 
 

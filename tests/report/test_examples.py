@@ -16,9 +16,7 @@ from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.fit import fit
 from vidkd.models.saved import load_classifier
 from vidkd.report import examples
-from vidkd.report.examples import LABEL_PX, example_strips, in_turn, write_picture
-from vidkd.report.parts import Strip
-from vidkd.report.strips import png_data_uri
+from vidkd.report.examples import example_strips, in_turn
 
 Configs = Callable[..., Any]
 
@@ -142,20 +140,3 @@ def test_a_checkpoint_that_is_missing(tiny_config: Configs, tmp_path: Path) -> N
     config = tiny_config()
     with pytest.raises(CheckpointError, match="checkpoint not found"):
         example_strips(tmp_path / "none.pt", read_clips(config.data), "test", config.data)
-
-
-def test_strips_as_one_picture(tmp_path: Path) -> None:
-    """Below the title of each clip its rows, behind their names; an arrow is written in letters that OpenCV has."""
-    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
-    rows = [(name, png_data_uri(np.full((40, 700, 3), colour, np.uint8))) for name, colour in zip("abc", colours, strict=True)]
-    strips = [
-        Strip(title="true x \N{RIGHTWARDS ARROW} predicted y", rows=tuple(rows[:2])),
-        Strip(title="true x -> predicted y", rows=(rows[2],)),
-    ]
-    write_picture(tmp_path / "p.png", strips)
-    picture = cv2.imread(str(tmp_path / "p.png"))[:, :, ::-1]
-    assert picture.shape == (2 * 24 + 3 * 44, LABEL_PX + 700, 3)
-    for top, colour in zip((24 + 2, 24 + 44 + 2, 24 + 2 * 44 + 24 + 2), colours, strict=True):
-        assert (picture[top : top + 40, LABEL_PX:] == colour).all()
-    np.testing.assert_array_equal(picture[:24], picture[24 + 2 * 44 : 24 + 2 * 44 + 24])
-    assert (picture[:24] == 0).any()

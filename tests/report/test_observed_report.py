@@ -9,10 +9,8 @@ from report_samples import make_observed_run, observed_study
 
 from vidkd.base.errors import DataError
 from vidkd.engine.evaluate import area
-from vidkd.report.observed import observation_notes
 from vidkd.report.parts import Estimate
-from vidkd.report.predictions import read_predictions
-from vidkd.report.run import run_report
+from vidkd.report.run import observation_notes, read_predictions, run_report
 from vidkd.report.study import metric_words, study_report
 
 FRACTIONS = (0.1, 0.2, 0.5, 1.0)

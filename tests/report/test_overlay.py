@@ -9,7 +9,8 @@ import pytest
 from vidkd.base.errors import VideoError
 from vidkd.data.transforms import Geometry
 from vidkd.inference.predict import WindowPrediction
-from vidkd.report.overlay import DIM, attention_at, draw, heat, label, nearest_window, square_of, write_overlay
+from vidkd.report.annotate import DIM, heat
+from vidkd.report.overlay import attention_at, draw, label, nearest_window, square_of, write_overlay
 from vidkd.video import open_video, write_video
 
 CLASSES = ("waves", "walks")

@@ -11,8 +11,7 @@ from report_samples import NASTY, make_run
 from vidkd.base.errors import DataError
 from vidkd.base.files import write_json
 from vidkd.report.parts import Estimate
-from vidkd.report.predictions import read_predictions
-from vidkd.report.run import run_report
+from vidkd.report.run import read_predictions, run_report
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_what_was_judged_with_other_weights_or_on_training_clips_is_left_out(fol
     report = run_report(folder)
     assert "top-1" not in report.notes
     assert {table.title for table in report.tables} <= {"During training"}
-    assert "top-1" in run_report(folder, just_evaluated=True).notes
+    assert "top-1" in run_report(folder, evaluated=True).notes
 
 
 def test_classes_come_hardest_first_with_recall_and_precision(folder: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow
 from vidkd.report.page import render_html
 from vidkd.report.parts import Estimate, Strip
-from vidkd.report.stream import MOST_STRIPS, key_frame_strips, stream_report
-from vidkd.report.stream_figures import loss_figure, time_line
+from vidkd.report.stream import MOST_STRIPS, key_frame_strips, loss_figure, stream_report, time_line
 from vidkd.video import write_video
 
 BOXES = {
@@ -49,7 +48,7 @@ def rows(report, title: str) -> list[tuple[object, ...]]:
 
 def test_the_numbers(folder: Path) -> None:
     report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed")
-    assert rows(report, "Calls") == [("fixed", 100, 0.05, 5, 0.05, 4)]
+    assert {"frames": "100", "budget": "5.0 %", "calls": "5, 5.0 %", "answered": "4"}.items() <= report.notes.items()
     assert rows(report, "What became of the key frames") == [
         ("kept: the student learned", 3, 0.6),
         ("undone: it made the past worse", 1, 0.2),
@@ -64,7 +63,6 @@ def test_the_numbers(folder: Path) -> None:
         ("encode", 4.0, 40.0, 25.0),
         ("all together", 10.0, 100.0, 10.0),
     ]
-    assert report.notes["disagreement, first to last quarter of key frames"] == "80.0 % \N{RIGHTWARDS ARROW} 20.0 %"
     page = render_html(report)
     assert "<script" not in page
     assert "&lt;fixed&gt;" in page
@@ -73,7 +71,7 @@ def test_the_numbers(folder: Path) -> None:
 
 def test_a_stream_without_calls_or_answers(folder: Path) -> None:
     report = stream_report(folder, Account(frames=3, keys=(), seconds={"student": 1.0}), budget=0.05, policy="fixed")
-    assert [table.title for table in report.tables] == ["Calls", "Time"]
+    assert [table.title for table in report.tables] == ["Time"]
     assert report.figures == ()
     failed = stream_report(folder, Account(frames=3, keys=(key(0, None, "failed"),)), budget=0.05, policy="fixed")
     assert failed.figures == ()
@@ -124,7 +122,6 @@ def test_the_frozen_student_is_shown_too(folder: Path) -> None:
     report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", judged=judged)
     assert report.tables[0].title == "Disagreement with and without learning"
     assert report.text.startswith("On the 3 key frames after its first update")
-    assert report.notes["disagreement on key frames, without and with learning"] == "90.0 % \N{RIGHTWARDS ARROW} 40.0 %"
     line = report.figures[0]
     assert all(f">{label}<" in line.svg for label in ("learning", "frozen", "learned"))
     assert ">frozen<" not in plain.figures[0].svg

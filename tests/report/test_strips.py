@@ -7,16 +7,25 @@ import numpy as np
 import pytest
 from report_samples import make_observed_strip
 
-from vidkd.report.moments import Moment
+from vidkd.data.manifest import Clip
+from vidkd.data.observation import ObserveConfig
+from vidkd.report.annotate import heat
 from vidkd.report.strips import (
+    DECISION,
+    ELSE,
+    FUTURE,
+    LANE_GAP_PX,
+    LANE_PX,
+    OBSERVED,
+    Moment,
     Part,
-    attention_overlay,
     clip_strip,
-    flow_picture,
-    largest_motion,
+    flow_pictures,
+    moment_of,
     observed_strip,
     png_data_uri,
     side_by_side,
+    time_line,
 )
 
 
@@ -42,41 +51,31 @@ def test_png_gives_back_the_picture(channels: int) -> None:
         ((0, -4), (128, 0, 255)),
         ((0, 0), (0, 0, 0)),
         ((2, 0), (128, 0, 0)),
-        ((40, 0), (255, 0, 0)),
     ],
 )
 def test_flow_colours(motion: tuple[float, float], colour: tuple[int, int, int]) -> None:
     flow = np.broadcast_to(np.array(motion, np.float32), (3, 5, 2))
-    assert flow_picture(flow, longest=4).shape == (3, 5, 3)
-    assert np.abs(flow_picture(flow, longest=4)[0, 0].astype(int) - colour).max() <= 1
+    fastest = np.full((3, 5, 2), (4, 0), np.float32)  # full colour is that of the clip's fastest
+    pictures = flow_pictures(np.stack([flow, fastest, fastest]))
+    assert pictures.shape == (3, 3, 5, 3)
+    assert np.abs(pictures[0, 0, 0].astype(int) - colour).max() <= 1
 
 
 def test_a_still_clip_stays_dark_and_half_precision_is_read() -> None:
     noise = np.full((2, 4, 4, 2), 0.05, np.float16)
-    assert largest_motion(noise) == 1.0
-    assert flow_picture(noise[0], largest_motion(noise)).max() < 26
-
-
-def test_attention_is_hot_where_it_is_and_nowhere_else() -> None:
-    frame = np.full((64, 64, 3), 200, np.uint8)
-    attention = np.zeros((4, 4), np.float32)
-    attention[1, 3] = 0.7
-    heat = attention_overlay(frame, attention).astype(int)
-    assert heat[24, 56, 0] - heat[24, 56, 2] > 60  # red and yellow over blue
-    assert np.abs(heat[60, 4] - 150).max() <= 1  # elsewhere the grey frame, dimmed
-    assert heat.shape == (64, 64, 3)
+    assert flow_pictures(noise).max() < 26
 
 
 def test_maps_of_one_clip_share_their_scale() -> None:
-    frame = np.zeros((16, 16, 3), np.uint8)
-    weak = np.full((2, 2), 0.1)
-    assert attention_overlay(frame, weak, most=1.0).mean() < attention_overlay(frame, weak, most=0.1).mean() - 50
+    frame, maps = np.zeros((16, 16, 3), np.uint8), np.zeros((4, 4))
+    maps[1, 2] = 0.5
+    assert heat(frame, maps, most=2.0).mean() < heat(frame, maps).mean()
 
 
 def test_side_by_side_has_see_through_gaps() -> None:
-    row = side_by_side([np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)], gap_px=2)
-    assert row.shape == (4, 22, 4)
-    assert [tuple(row[0, column]) for column in (0, 6, 8, 16)] == [(10, 10, 10, 255), (0, 0, 0, 0), (20, 20, 20, 255), (30, 30, 30, 255)]
+    row = side_by_side([np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)])
+    assert row.shape == (4, 24, 4)
+    assert [tuple(row[0, column]) for column in (0, 6, 9, 18)] == [(10, 10, 10, 255), (0, 0, 0, 0), (20, 20, 20, 255), (30, 30, 30, 255)]
 
 
 def test_a_strip_has_its_rows_in_line() -> None:
@@ -98,11 +97,11 @@ def test_a_short_clip_shows_every_frame_once() -> None:
 
 
 def test_each_frame_gets_the_map_of_its_own_time() -> None:
-    maps = np.zeros((2, 1, 1))
-    maps[1] = 1.0
+    maps = np.zeros((2, 2, 2))
+    maps[1, 0] = 0.5
     part = Part(rgb=np.zeros((8, 80, 8, 3), np.uint8), attention={"teacher": (maps, 0.0)})
     picture = decode(clip_strip(part).rows[1][1])
-    lit = [int(picture[4, column, :3].max()) > 100 for column in range(0, 88, 11)]
+    lit = [int(picture[4, column, :3].max()) > 20 for column in range(0, 88, 11)]
     assert lit == [False] * 4 + [True] * 4
 
 
@@ -118,3 +117,38 @@ def test_a_strip_of_what_was_observed_and_what_came() -> None:
     untaught = observed_strip(part, part, Moment(observed_s=(0, 1), future_s=(2, 3)), taught=False)
     assert [label for label, _ in untaught.rows] == ["observed", "time", "what came"]
     assert untaught.title == "decides at 1.00 s, the action starts at 2.00 s"
+
+
+TIMES_S = np.arange(100) / 25  # four seconds
+
+
+def clip(start_s: float = 0.0, end_s: float | None = None) -> Clip:
+    return Clip(path="a.mp4", label=0, group="g", subsets={}, start_s=start_s, end_s=end_s)
+
+
+def test_early_recognition_ends_where_the_share_does() -> None:
+    moment = moment_of(clip(), ObserveConfig(protocol="early"), TIMES_S, fraction=0.2)
+    assert (moment.observed_s, moment.future_s) == (pytest.approx((0, 0.8)), pytest.approx((0, 4)))
+    assert moment.words() == "decides at 0.80 s (20 % observed), the clip ends at 4.00 s"
+    rest = moment_of(clip(1.0, 3.0), ObserveConfig(protocol="early", teacher_sees="rest"), TIMES_S, fraction=0.5)
+    assert (rest.observed_s, rest.future_s) == (pytest.approx((1, 2)), pytest.approx((2, 3)))
+    same = moment_of(clip(), ObserveConfig(protocol="early", teacher_sees="same"), TIMES_S, fraction=0.2)
+    assert (same, same.words()) == (moment, moment.words()), "nothing of the teacher's lies elsewhere"
+    assert moment_of(clip(1.0, 3.0), ObserveConfig(protocol="early"), TIMES_S, fraction=1.0).decision_s == pytest.approx(3)
+
+
+def test_anticipation_ends_a_gap_before_the_action() -> None:
+    moment = moment_of(clip(1.8, 3.0), ObserveConfig(protocol="anticipation", gap_s=1.0, observe_s=2.0), TIMES_S)
+    assert (moment.observed_s, moment.future_s) == (pytest.approx((0, 0.8)), (1.8, 3.0))
+    assert moment.words() == "decides at 0.80 s, the action starts at 1.80 s"
+    assert moment_of(clip(1.8), ObserveConfig(protocol="anticipation"), TIMES_S).future_s == pytest.approx((1.8, 4.0)), "to the file's end"
+
+
+def test_the_time_line_has_both_parts_and_the_moment() -> None:
+    line = time_line(Moment(observed_s=(1.0, 3.0), future_s=(5.0, 9.0)), 80)  # ten columns a second, from 1 s on
+    assert line.shape == (2 * LANE_PX + 3 * LANE_GAP_PX, 80, 4)
+    seen, comes = line[LANE_GAP_PX], line[2 * LANE_GAP_PX + LANE_PX]
+    assert [tuple(seen[column]) for column in (0, 19, 30, 79)] == [OBSERVED, OBSERVED, ELSE, ELSE]
+    assert [tuple(comes[column]) for column in (0, 39, 40, 79)] == [ELSE, ELSE, FUTURE, FUTURE]
+    assert (line[:, 20:23] == DECISION).all()
+    assert tuple(line[0, 0]) == (0, 0, 0, 0)

@@ -8,11 +8,9 @@ from report_samples import cells_of, make_study
 
 from vidkd.bench.intervals import name_of
 from vidkd.bench.summary import Method, Metric, build_summary
-from vidkd.report.page import render_html
+from vidkd.report.page import render_html, table_markdown, table_text
 from vidkd.report.parts import Estimate, Table, format_number
-from vidkd.report.study import study_notes, study_report
-from vidkd.report.study_tables import study_tables
-from vidkd.report.text import table_markdown, table_text
+from vidkd.report.study import study_notes, study_report, study_tables
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +70,18 @@ def test_only_judged_metrics_get_a_figure_and_a_single_seed_has_no_interval() ->
     cells = cells_of(0.5, 0, seeds=2, folds=1)
     values = {name_of(cell): 0.9 for cell in cells}
     metrics = {"top1": Metric(values=values), "pointing": Metric.of_cells(cells, draws=100), "top5": Metric(values=values)}
-    report = study_report(build_summary("s", "ucf101", {}, {"student": Method(metrics=metrics)}, [], 1.0))
+    report = study_report(build_summary("s", {"name": "ucf101"}, {}, {"student": Method(metrics=metrics)}, [], 1.0))
     assert [figure.title for figure in report.figures] == ["top1 of every seed", "pointing of every seed"]
     assert report.tables[0].columns[1:4] == ("top1 (%)", "pointing (%)", "top5 (%)")
     alone = {"student": Method(metrics={"top1": Metric.of_cells(cells[:1])})}
-    (methods,) = study_tables(build_summary("s", "ucf101", {}, alone, [], 1.0))
+    (methods,) = study_tables(build_summary("s", {"name": "ucf101"}, {}, alone, [], 1.0))
     assert methods.rows[0][1].ci95 is None
     assert "without intervals" in methods.caption
 
 
 def test_what_a_condition_cost_has_no_figure() -> None:
     metrics = {f"{name}@labels{share}": Metric(values={"0/1": 0.5}) for name in ("top1", "train_s", "parameters") for share in (10, 25)}
-    report = study_report(build_summary("s", "ucf101", {}, {"student": Method(metrics=metrics)}, [], 1.0))
+    report = study_report(build_summary("s", {"name": "ucf101"}, {}, {"student": Method(metrics=metrics)}, [], 1.0))
     assert [figure.title for figure in report.figures] == ["top1 by labelled clips used (%)"]
 
 

@@ -83,8 +83,7 @@ def _measure_models(config: Any, folder: Path, command: str, given: Settings, te
     from vidkd.bench.speed.run import run_benchmark
     from vidkd.bench.summary import write_summary
     from vidkd.report.benchmark import benchmark_report
-    from vidkd.report.page import render_report
-    from vidkd.report.text import table_text
+    from vidkd.report.page import render_report, table_text
 
     try:
         results = run_benchmark(config, roots=roots_of(given.settings), device=given.device)
@@ -111,7 +110,7 @@ def _measure_suite(config: Any, folder: Path, command: str) -> int:
     """Timings of vidkd itself: performance.json and performance.md."""
     from vidkd.base.files import atomic_write, write_json
     from vidkd.bench.performance.suite import run_suite
-    from vidkd.report.performance import performance_page
+    from vidkd.report.benchmark import performance_page
 
     results = run_suite(config, command)
     with written_or_refused("--out", folder):

@@ -131,8 +131,7 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, given: S
     from vidkd.bench.compression import compression_summary
     from vidkd.bench.summary import write_summary
     from vidkd.report.compression import compression_report
-    from vidkd.report.page import render_report
-    from vidkd.report.text import table_text
+    from vidkd.report.page import render_report, table_text
 
     summary = compression_summary(recipe, outcomes, main)
     with written_or_refused("--runs", recipe.folder / "summary.json"):

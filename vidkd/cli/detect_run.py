@@ -32,7 +32,7 @@ from vidkd.detection.stream.folder import CALLED
 from vidkd.detection.stream.inputs import find_inputs, folder_names
 from vidkd.engine.interrupts import Interrupt
 from vidkd.inference.sources import Source
-from vidkd.report.boxes import draw_boxes
+from vidkd.report.annotate import draw_boxes
 from vidkd.runtime.detector import Detector
 
 log = logging.getLogger(__name__)

@@ -263,15 +263,16 @@ def _write_evaluation(given: Settings, judgement: "Judgement", names: tuple[str,
 def _write_page(given: Settings, config: "RunConfig", clips: "Clips", judgement: "Judgement", folder: Path) -> None:
     """report.html of the run, with example clips of what was judged."""
     from vidkd.report.examples import example_strips
-    from vidkd.report.observed import remark_notes
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
     teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
     shown = clips.without(given.subset, judgement.unobservable)
     strips = example_strips(given.model, shown, given.subset, config.data, teacher=teacher)
-    notes = {"judged on": f"{given.subset}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
-    _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes, just_evaluated=True)))
+    notes = {"judged on": f"{given.subset}, {len(judgement.fullest.clips)} clips"}
+    if remarks := judgement.remarks():
+        notes["note"] = "; ".join(remarks)
+    _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes, evaluated=True)))
 
 
 def _say(remarks: Sequence[str], *written: Path) -> None:

@@ -182,7 +182,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], copies: Mapping[str, Mapping[st
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file, columns aligned; unusable files last, where they are seen. Paths are given below the folder that all share."""
-    from vidkd.report.text import aligned
+    from vidkd.report.page import aligned
 
     folder = _common_folder([row["path"] for row in rows])
     lines = [COLUMNS, *(_cells(row, folder) for row in sorted(rows, key=lambda row: not row["usable"]))]

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 RUNS, CACHE = "runs", "runs/oracle"
 STUDIES, RESULTS = Path("configs/studies"), Path("results")
-PICTURED = 2
-"""Example clips on examples.png; the report shows more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +163,8 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], given:
     from vidkd.bench.clip_study import ClipStudy
     from vidkd.bench.streams.study import StreamStudy
     from vidkd.bench.summary import write_summary
-    from vidkd.report.page import render_report
+    from vidkd.report.page import render_report, table_text
     from vidkd.report.study import study_notes, study_report, time_lines
-    from vidkd.report.text import table_text
 
     cells = places.store(study.name).cells("test")
     if not cells:
@@ -192,11 +189,6 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], given:
         sys.stdout.write(f"{table.title}\n{table_text(table)}\n")
     sys.stdout.writelines(f"{name}: {value}\n" for name, value in study_notes(summary).items())
     render_report(written[1], report)
-    if report.strips:
-        from vidkd.report.examples import write_picture
-
-        written.append(places.results / "examples.png")
-        write_picture(written[-1], report.strips[:PICTURED])
     sys.stdout.write(f"written: {', '.join(str(path) for path in written)}\n")
 
 
@@ -224,7 +216,7 @@ def _with_example(
     from vidkd.models.saved import checkpoint_in
     from vidkd.report.examples import example_strips
     from vidkd.report.figures import confusion_figure, training_curves
-    from vidkd.report.moments import caption_of_time_rows
+    from vidkd.report.strips import caption_of_time_rows
 
     found = by_method(study, cells)
     taught = {name: method for name, method in study.spec.methods.items() if method.teacher is not None}

@@ -37,7 +37,7 @@ from vidkd.detection.stream.inputs import find_inputs, folder_names
 from vidkd.detection.stream.run import frames_wanted, writing
 from vidkd.engine.interrupts import Interrupt
 from vidkd.inference.sources import Source, is_live
-from vidkd.report.boxes import draw_boxes
+from vidkd.report.annotate import draw_boxes
 from vidkd.report.page import render_report
 from vidkd.report.stream import key_frame_strips, stream_report
 from vidkd.report.stream_learning import FEWEST

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vidkd.inference.anticipate import Decision
-from vidkd.report.letters import Colour, Image, fitted, hue_of, size_of, write
+from vidkd.report.annotate import Colour, Image, fitted, hue_of, size_of, write
 from vidkd.video import VIEWING_CRF, Frame, VideoWriter
 
 LEAST_WIDTH = 480

@@ -6,7 +6,7 @@ from typing import Any
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
 from vidkd.compress.integer_layers import KIND_WORDS, counted
 from vidkd.report.parts import Report, Table, is_share
-from vidkd.report.study_tables import long_table
+from vidkd.report.study import long_table
 
 SMALLER = " A step is compared in size with the original in the same form: weights in memory, or a file in float."
 NOT_JUDGED = "; not judged, for vidkd does not run this format"

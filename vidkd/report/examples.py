@@ -1,19 +1,16 @@
 """Example clips for a report: what was seen, how it moved, where the teacher looked and where the student did."""
 
-import base64
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError, VidkdError
-from vidkd.base.files import atomic_write
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset, Sample
 from vidkd.data.footage import open_clip
@@ -22,15 +19,11 @@ from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
 from vidkd.inference.torch_classifier import Classified, classify
 from vidkd.models.saved import SavedClassifier, load_classifier
-from vidkd.report.letters import write
-from vidkd.report.moments import moment_of
 from vidkd.report.parts import Strip
-from vidkd.report.strips import Part, clip_strip, observed_strip
+from vidkd.report.strips import Part, clip_strip, moment_of, observed_strip
 
 log = logging.getLogger(__name__)
 
-LABEL_PX = 130
-"""Width of the names at the left of a picture's rows."""
 SHOWN_FRACTION = 0.2
 """The observed share that strips of early recognition show, or the nearest to it that is judged."""
 SIDES = {"": "student", "future_": "teacher"}
@@ -132,29 +125,3 @@ def _sample(sets: Sequence[ClipDataset], number: int) -> Sample:
 
 def _channels_last(view: torch.Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(view.permute(1, 2, 3, 0).numpy())
-
-
-def write_picture(path: Path, strips: Sequence[Strip]) -> None:
-    """The strips as one PNG: below each clip's title its rows, each with its name at the left."""
-    rows = [row for strip in strips for row in _picture_rows(strip)]
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    with atomic_write(path, "wb") as file:
-        file.write(cv2.imencode(".png", np.vstack(padded)[:, :, ::-1])[1].tobytes())
-
-
-def _picture_rows(strip: Strip) -> list[NDArray[np.uint8]]:
-    rows = [_line(strip.title)]
-    for name, uri in strip.rows:
-        picture = np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR), np.uint8)
-        label = np.full((picture.shape[0], LABEL_PX, 3), 255, np.uint8)
-        write(label, name, 4, picture.shape[0] // 2 + 4, (40, 40, 40), 0.42)
-        rows.append(np.pad(np.hstack([label, picture[:, :, ::-1]]), ((2, 2), (0, 0), (0, 0)), constant_values=255))
-    return rows
-
-
-def _line(text: str) -> NDArray[np.uint8]:
-    """A line of text; OpenCV has no letters but ASCII."""
-    line = np.full((24, LABEL_PX * 6, 3), 255, np.uint8)
-    write(line, text.replace("\N{RIGHTWARDS ARROW}", "->").encode("ascii", "replace").decode(), 4, 17, (0, 0, 0), 0.48)
-    return line

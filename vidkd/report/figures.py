@@ -1,16 +1,28 @@
-"""The figures of a run and of a study, each a function of plain numbers."""
+"""Figures of runs and studies by matplotlib, as SVG that takes its ink from the page, so that it reads by day and by night."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vidkd.bench.summary import Paired
+from vidkd.base.errors import require
 from vidkd.engine.metrics import reliability
-from vidkd.report.drawing import INK, MUTED, RULE, SERIES, WIDTH_IN, canvas, finish, short
 from vidkd.report.parts import Estimate, Figure, format_estimate, format_number, is_share
 
+# Stand-ins, replaced by the page's colours in the SVG; the series colours read on light and dark alike.
+INK, MUTED, RULE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
+_PAGE_COLOURS = {
+    INK: "var(--ink, #1d2126)",
+    MUTED: "var(--muted, #5f6873)",
+    RULE: "var(--rule, #e2e4e7)",
+}
+SERIES = ("#3d7fb5", "#d98a2b", "#3f9d78", "#9a6fb5", "#c75a48", "#7f8a96")
+WIDTH_IN = 4.6
 MOST_POINTS = 300
 MOST_BANDS = 4
 MOST_NAMED_CLASSES = 25
@@ -18,6 +30,66 @@ LINES = ("o-", "s--", "^:")  # markers too: one for every round of the colours
 NOT_LOSSES = {"step", "epoch", "split", "lr", "data_wait"}
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 Line: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10.0,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+
+@contextlib.contextmanager
+def canvas(height_in: float = 3.0, width_in: float = WIDTH_IN) -> Iterator[tuple[Any, Any]]:
+    """A matplotlib figure and its axes in the house style; draw and call `finish` inside the block. Raises MissingExtraError."""
+    matplotlib = require("matplotlib", "report")
+    figures = require("matplotlib.figure", "report")
+    with matplotlib.rc_context(_STYLE):
+        figure = figures.Figure(figsize=(width_in, height_in), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def finish(drawing: Any, title: str, *, caption: str = "", wide: bool = False) -> Figure:
+    """The report's figure of a matplotlib figure."""
+    file = io.StringIO()
+    with require("matplotlib", "report").rc_context({"svg.hashsalt": title}):  # ids of their own for every figure of a page
+        drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return Figure(title=title, svg=page_svg(file.getvalue(), title), caption=caption, wide=wide)
+
+
+def page_svg(svg: str, title: str) -> str:
+    """Only the drawing of an SVG file: no prologue, no metadata, no addresses, sized by the page, in the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    opening, rest = svg.split(">", 1)
+    viewbox = re.search(r'viewBox="[^"]*"', opening)
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest.replace("xlink:href", "href"))
+    for stand_in, colour in _PAGE_COLOURS.items():
+        rest = rest.replace(stand_in, colour)
+    return f'<svg {viewbox[0] if viewbox else ""} role="img" aria-label="{html.escape(title)}">{rest.strip()}'
+
+
+def short(name: str, most: int = 28) -> str:
+    """A name short enough for an axis."""
+    return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def training_curves(rows: Rows) -> list[Figure]:
@@ -72,12 +144,13 @@ def _curves(lines: Mapping[str, Line], title: str, unit: str, *, percent: bool) 
         axes.set(xlabel="step", ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.margins(x=0.02)
-        _legend_above(drawing, len(lines))
+        legend_above(drawing, len(lines))
         last = ", ".join(f"{name} {format_number(float(values[-1]), percent=percent)}" for name, (_, values) in lines.items())
         return finish(drawing, title, caption=f"Last values: {last}.")
 
 
-def _legend_above(drawing: Any, entries: int) -> None:
+def legend_above(drawing: Any, entries: int) -> None:
+    """A legend over the axes, where there is more than one entry."""
     if entries > 1:
         columns = min(2 if entries == 4 else 3, entries)
         drawing.legend(loc="outside upper left", ncols=columns, fontsize=9, handlelength=1.4, columnspacing=1.2)
@@ -138,27 +211,25 @@ def bare_rows(axes: Any, labels: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def paired_bars(pairs: Sequence[Paired], *, metric: str, words: str = "") -> Figure:
-    """Horizontal bars of the paired differences in one metric, with intervals; a bar whose interval holds zero is pale.
+def paired_bars(pairs: Sequence[tuple[str, str, Estimate]], *, words: str) -> Figure:
+    """Horizontal bars of paired differences (method, reference, difference), with intervals; a bar whose interval holds zero is pale.
 
     words: the metric's name for a reader.
     """
-    shown, percent = [pair for pair in pairs if pair.metric == metric], is_share(metric)
-    factor, points = (100, "percentage points") if percent else (1, "difference")
-    estimates = [Estimate(value=pair.difference, ci95=pair.ci95, percent=percent, signed=True) for pair in shown]
-    with canvas(_row_height(len(shown))) as (drawing, axes):
+    estimates, bases = [estimate for *_, estimate in pairs], list(dict.fromkeys(base for _, base, _ in pairs))
+    factor, points = (100, "percentage points") if estimates[0].percent else (1, "difference")
+    with canvas(_row_height(len(pairs))) as (drawing, axes):
         for row, estimate in enumerate(estimates):
             sure = estimate.ci95 is not None and (estimate.ci95[0] > 0 or estimate.ci95[1] < 0)
             axes.barh(row, estimate.value * factor, height=0.5, color=SERIES[0], alpha=0.85 if sure else 0.3)
             _interval(axes, row, estimate, factor)
         axes.axvline(0, color=MUTED, lw=1)
-        bases = list(dict.fromkeys(pair.reference for pair in shown))
-        names = [short(pair.method if len(bases) == 1 else f"{pair.method} \N{MINUS SIGN} {pair.reference}", 36) for pair in shown]
+        names = [short(method if len(bases) == 1 else f"{method} \N{MINUS SIGN} {base}", 36) for method, base, _ in pairs]
         _rows_axis(axes, names, estimates, f"{points} over {short(bases[0])}" if len(bases) == 1 else points)
         caption = (
             "Same seed, same fold, same clips. Lines are 95 % intervals; pale bars are differences whose interval holds zero or is unknown."
         )
-        return finish(drawing, f"Paired differences in {words or metric}", caption=caption)
+        return finish(drawing, f"Paired differences in {words}", caption=caption)
 
 
 def accuracy_by_condition(
@@ -181,7 +252,7 @@ def accuracy_by_condition(
             )
         axes.set(xlabel=condition, ylabel=unit)
         axes.set_xticks(places, [f"{value:g}" for value in values] if evenly else None)
-        _legend_above(drawing, len(series))
+        legend_above(drawing, len(series))
         caption = "Lines are 95 % intervals; methods are side by side at each value." if crowded else "Bands are 95 % intervals."
         return finish(drawing, title, caption=caption, wide=crowded)
 

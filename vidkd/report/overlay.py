@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import VideoError
 from vidkd.inference.predict import WindowPrediction
-from vidkd.report.letters import fitted, size_of, write
-from vidkd.report.strips import spread_map
+from vidkd.report.annotate import fitted, heat, size_of, write
 from vidkd.video import VIEWING_CRF, VideoWriter, open_video
-
-DIM = 0.45
-FULL = 4.0
 
 
 def write_overlay(
@@ -72,27 +68,6 @@ def square_of(window: WindowPrediction, height: int, width: int) -> tuple[int, i
     geometry = window.geometry
     top, left = geometry.top * scale_y, geometry.left * scale_x
     return round(top), round(left), round(top + geometry.side * scale_y), round(left + geometry.side * scale_x)
-
-
-def heat(
-    image: NDArray[np.uint8], attention: NDArray[np.float64], square: tuple[int, int, int, int], shift_cells: float = 0.0
-) -> NDArray[np.uint8]:
-    """Blend a map (h, w) into the square of a frame: transparent where attention is at or below even, red at the map's maximum.
-
-    A map that is nearly even stays pale: red is at least FULL times the even share.
-
-    shift_cells: displacement of the map's grid, see `vidkd.models.backbone.Stage`.
-    """
-    top, left, bottom, right = square
-    even = 1.0 / attention.size
-    above = np.clip((attention - even) / (max(float(attention.max()), FULL * even) - even), 0, 1).astype(np.float32)
-    smooth = np.clip(spread_map(above, bottom - top, right - left, shift_cells), 0, 1)
-    colour = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1].astype(np.float32)
-    result = image.astype(np.float32) * DIM
-    inside = image[top:bottom, left:right].astype(np.float32)
-    alpha = 0.65 * smooth[..., None]
-    result[top:bottom, left:right] = inside * (1 - alpha) + colour * alpha
-    return np.asarray(result.round(), np.uint8)
 
 
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

@@ -30,16 +30,12 @@ TableCell: TypeAlias = str | int | float | Estimate | None
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows as wide as `columns`; a cell of None is shown as a dash.
-
-    sorts: a click on a column's head sorts the rows by it.
-    """
+    """Rows as wide as `columns`; a cell of None is shown as a dash."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     caption: str = ""
-    sorts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +60,7 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. notes: facts at its head (device, time, size); environment: name -> version, or the text of environment.txt.
+    """One page. notes: facts at its head (device, time, size); environment: name -> version.
 
     text: a paragraph below the subtitle. strips_title: what the strips are; strips_caption: how they are read.
     """
@@ -80,7 +76,7 @@ class Report:
     strips_title: str = "Clips"
     strips_caption: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] | str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_share(metric: str) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +12,12 @@ from vidkd.base.files import read_json
 from vidkd.detection.metrics import SCORE
 from vidkd.detection.online.account import Account, FrozenComparison, KeyFrameRow, evenly
 from vidkd.detection.policies import BLIND
-from vidkd.report.boxes import draw_boxes
-from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
-from vidkd.report.stream_figures import loss_figure, time_line
-from vidkd.report.stream_learning import learning_notes, learning_table, verdict
-from vidkd.report.strips import png_data_uri, side_by_side
-from vidkd.report.study import condition_figures
-from vidkd.report.study_tables import CALLS, study_tables
+from vidkd.report.annotate import draw_boxes
+from vidkd.report.figures import SERIES, canvas, finish, thinned
+from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, format_number
+from vidkd.report.stream_learning import DISAGREEMENT, learning_table, verdict
+from vidkd.report.strips import png_data_uri, resized, side_by_side
+from vidkd.report.study import CALLS, condition_figures, study_tables
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import from_row
 from vidkd.video import open_video
@@ -55,18 +53,21 @@ def stream_report(
     policies: summary of a study of all policies along the same video.
     """
     summary, made = read_json(folder / "summary.json"), read_json(folder / "run.json")
-    answered = sum(key.disagreement is not None for key in account.keys)
-    tables = [learning_table(judged, answered=answered)] if judged else []
-    tables.append(_calls(account, budget, policy, answered))
+    answered = [key for key in account.keys if key.disagreement is not None]
+    tables = [learning_table(judged, answered=len(answered))] if judged else []
     if account.keys:
         tables.append(_outcomes(account))
     tables.append(_seconds(account, summary))
-    figures = [time_line(account, judged)] if any(key.disagreement is not None for key in account.keys) else []
+    figures = [time_line(account, judged)] if answered else []
     if any(key.loss_before is not None and key.loss_after is not None for key in account.keys):
         figures.append(loss_figure(account))
     if policies is not None:
         tables.append(study_tables(policies)[0])
         figures += condition_figures(policies, (CALLS,), ("f1",))
+    notes = {"key frames chosen by": policy, "frames": format_number(account.frames), "budget": _percent(budget)}
+    notes |= {"calls": f"{format_number(len(account.keys))}, {_percent(account.share)}", "answered": format_number(len(answered))}
+    if (speed := summary["frames_per_second"].get("end_to_end")) is not None:
+        notes["frames a second, all together"] = format_number(speed)
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student ran without it.",
@@ -77,16 +78,8 @@ def stream_report(
         strips=tuple(strips),
         strips_title="Key frames",
         strips_caption=_shown(len(strips), len(account.keys)),
-        notes=_notes(account, summary, judged),
+        notes=notes,
     )
-
-
-def _notes(account: Account, summary: Mapping[str, Any], judged: Sequence[FrozenComparison]) -> dict[str, str]:
-    notes = {"frames": format_number(account.frames), "calls": format_number(len(account.keys)), "share": _percent(account.share)}
-    notes |= learning_notes(account, judged)
-    if (speed := summary["frames_per_second"].get("end_to_end")) is not None:
-        notes["frames a second, all together"] = format_number(speed)
-    return notes
 
 
 def _shown(strips: int, keys: int) -> str:
@@ -100,16 +93,6 @@ def _percent(share: float) -> str:
     return f"{format_number(share, percent=True)} %"
 
 
-def _calls(account: Account, budget: float, policy: str, answered: int) -> Table:
-    row = (policy, account.frames, Estimate(value=budget), len(account.keys), Estimate(value=account.share), answered)
-    columns = ("key frames chosen by", "frames", "budget (%)", "calls", "called (%)", "answered")
-    caption = (
-        "The budget holds in every window of the stream, which is the whole stream where that is shorter. "
-        "The last window may be cut short, and then holds more or less than its share."
-    )
-    return Table(title="Calls", columns=columns, rows=(row,), caption=caption)
-
-
 def _outcomes(account: Account) -> Table:
     rows = tuple((WORDS.get(name, name), count, Estimate(value=count / len(account.keys))) for name, count in account.outcomes.items())
     return Table(title="What became of the key frames", columns=("outcome", "key frames", "of them (%)"), rows=rows)
@@ -118,10 +101,9 @@ def _outcomes(account: Account) -> Table:
 def _seconds(account: Account, summary: Mapping[str, Any]) -> Table:
     """Parts of the steps, then the stages of the stream."""
     events = {"oracle": len(account.keys), "update": sum(key.disagreement is not None for key in account.keys)}
-    stages = {name: spent for name, spent in summary["seconds"].items() if name not in ("infer", "total")}
-    whole = {"all together": summary["seconds"]["total"]} if "total" in summary["seconds"] else {}
+    stages = {name.replace("total", "all together"): spent for name, spent in summary["seconds"].items() if name != "infer"}
     rows = []
-    for name, spent in {**account.seconds, **stages, **whole}.items():
+    for name, spent in {**account.seconds, **stages}.items():
         each = events.get(name, account.frames)
         rows.append((name, float(spent), spent * 1000 / each if each else None, account.frames / spent if spent > 0 else None))
     caption = (
@@ -149,23 +131,89 @@ def _strip(picture: NDArray[np.uint8], key: KeyFrameRow, class_names: Sequence[s
     rows = [{"frame": key.frame, "time_s": key.time_s, **key.boxes[who]} for who in ("student", "oracle")]
     both = [_drawn(picture, from_row(row, class_names), class_names) for row in rows]
     at = "" if key.time_s is None else f", {key.time_s:.1f} s"
-    found = "" if key.disagreement is None else f"disagreement {_percent(key.disagreement)}"
-    title = f"frame {key.frame}{at}: {found}"
-    losses = ""
+    disagreement = "" if key.disagreement is None else f"disagreement {_percent(key.disagreement)}"
+    caption = f"Left the student before it learned from the frame, right the oracle. {WORDS.get(key.outcome, key.outcome).capitalize()}."
     if key.loss_before is not None and key.loss_after is not None:
-        losses = f" Loss {format_number(key.loss_before)} before, {format_number(key.loss_after)} after."
-    what = WORDS.get(key.outcome, key.outcome).capitalize()
+        caption += f" Loss {format_number(key.loss_before)} before, {format_number(key.loss_after)} after."
     if key.interpolated is not None:
-        losses += f" Of what had been learned before, {_percent(key.interpolated)} stayed."
-    caption = f"Left the student before it learned from the frame, right the oracle. {what}.{losses}"
-    return Strip(title=title, rows=(("", png_data_uri(side_by_side(both))),), caption=caption)
+        caption += f" Of what had been learned before, {_percent(key.interpolated)} stayed."
+    return Strip(title=f"frame {key.frame}{at}: {disagreement}", rows=(("", png_data_uri(side_by_side(both))),), caption=caption)
 
 
 def _drawn(picture: NDArray[np.uint8], found: Detections, class_names: Sequence[str]) -> NDArray[np.uint8]:
     """A picture of PICTURE_PX with the boxes that count in the disagreement; drawn when small, so that lines and letters can be read."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, PICTURE_PX / height)
-    small = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-    sure = found.select(found.scores >= SCORE)
-    scaled = Detections(boxes=sure.boxes * scale, scores=sure.scores, labels=sure.labels)
-    return draw_boxes(np.asarray(small, np.uint8), scaled, class_names)
+    small, sure = resized(picture, min(PICTURE_PX, len(picture))), found.select(found.scores >= SCORE)
+    scaled = Detections(boxes=sure.boxes * (len(small) / len(picture)), scores=sure.scores, labels=sure.labels)
+    return draw_boxes(small, scaled, class_names)
+
+
+SPANS = 200
+"""Bars of the calls, one for each of so many equal stretches: thin enough that even distances look even."""
+REST = "nothing learned"
+KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
+KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
+
+
+def time_line(account: Account, judged: Sequence[FrozenComparison] = ()) -> Figure:
+    """Disagreement of student and oracle on the key frames along the stream; below it the calls and what became of them.
+
+    At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans. judged: see
+    `compare_with_frozen`; the frozen student is drawn too.
+    """
+    answered = [key for key in account.keys if key.disagreement is not None]
+    at, unit = _places(account.keys)
+    known = np.array([key.disagreement is not None for key in account.keys])
+    values = np.array([key.disagreement for key in answered], np.float64) * 100
+    with canvas(4.0, 9.2) as (drawing, axes):
+        axes.remove()
+        above, below = drawing.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.2]})
+        x, y = thinned(at[known], values)
+        above.plot(x, y, "-", color=SERIES[0], lw=1.2, alpha=0.6)
+        above.plot(x, y, "o", color=SERIES[0], ms=4, label="learning" if judged else None)
+        if judged:
+            places = {key.frame: place for key, place in zip(account.keys, at, strict=True)}
+            there = np.array([places[one.frame] for one in judged])
+            above.plot(*thinned(there, np.array([one.frozen for one in judged]) * 100), "o:", color=SERIES[4], lw=1.2, ms=3, label="frozen")
+        above.set(ylim=(-3, 103), ylabel="disagreement (%)")
+        _call_bars(below, at, account.keys)
+        below.set(xlabel=unit, ylabel="calls")
+        below.yaxis.get_major_locator().set_params(integer=True)
+        drawing.legend(loc="outside upper right", ncols=5, fontsize=9, handlelength=1.2)
+        means = [format_number(mean, percent=True) for mean in account.quarters or ()]
+        caption = (
+            f"{DISAGREEMENT} Each frame is judged before the student learned from it. "
+            f"Mean of the first quarter of key frames {means[0]} %, of the last {means[-1]} %."
+        )
+        return finish(drawing, "Disagreement, calls and updates", caption=caption, wide=True)
+
+
+def loss_figure(account: Account) -> Figure:
+    """The loss on each key frame before and after its update. At least one key frame has both."""
+    known = [key for key in account.keys if key.loss_before is not None and key.loss_after is not None]
+    at, unit = _places(known)
+    before, after = (np.array([getattr(key, name) for key in known], np.float64) for name in ("loss_before", "loss_after"))
+    with canvas(3.1) as (drawing, axes):
+        for values, name, colour in ((before, "before", SERIES[1]), (after, "after", SERIES[2])):
+            axes.plot(*thinned(at, values), "o-", ms=3, lw=1.2, label=name, color=colour)
+        axes.set(xlabel=unit, ylabel="loss")
+        drawing.legend(loc="outside upper left", ncols=2, fontsize=9, handlelength=1.4)
+        caption = (
+            f"On the key frame itself. Means: {format_number(float(before.mean()))} before, {format_number(float(after.mean()))} after."
+        )
+        return finish(drawing, "Loss before and after each update", caption=caption)
+
+
+def _places(keys: Sequence[KeyFrameRow]) -> tuple[NDArray[np.float64], str]:
+    """Where along the stream key frames lie: seconds, or frames where one has no time."""
+    times = [key.time_s for key in keys]
+    if all(time_s is not None for time_s in times):
+        return np.array(times, np.float64), "seconds of the video"
+    return np.array([key.frame for key in keys], np.float64), "frame"
+
+
+def _call_bars(axes: Any, at: NDArray[np.float64], keys: Sequence[KeyFrameRow]) -> None:
+    """Calls in SPANS equal stretches, stacked by what became of them."""
+    kinds = np.array([KIND_OF.get(key.outcome, REST) for key in keys])
+    found = {kind: at[kinds == kind] for kind in KINDS if kind in kinds}
+    bins = np.linspace(at.min(), max(at.max(), at.min() + 1e-6), SPANS + 1)
+    axes.hist(list(found.values()), bins, stacked=True, rwidth=0.85, color=[KINDS[kind] for kind in found], label=list(found))

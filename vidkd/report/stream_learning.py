@@ -78,17 +78,6 @@ def _by_quarters(account: Account) -> str:
     )
 
 
-def learning_notes(account: Account, judged: Sequence[FrozenComparison] = ()) -> dict[str, str]:
-    """The same in one line, for the head of a page: without and with learning, else on the first and the last quarter of the key frames."""
-    if updated := [one for one in judged if one.updated]:
-        frozen, learned = _mean(updated, "frozen"), _mean(updated, "learned")
-        return {"disagreement on key frames, without and with learning": f"{_percent(frozen)} \N{RIGHTWARDS ARROW} {_percent(learned)}"}
-    if account.quarters is None:
-        return {}
-    first, last = account.quarters
-    return {"disagreement, first to last quarter of key frames": f"{_percent(first)} \N{RIGHTWARDS ARROW} {_percent(last)}"}
-
-
 def learning_table(judged: Sequence[FrozenComparison], *, answered: int) -> Table:
     """Disagreement of both students on the first and the last quarter of the key frames, and on all after the first update.
 

@@ -10,7 +10,7 @@ from vidkd.base.settings import load_settings
 from vidkd.bench.performance.rows import Part, ratio_row, value_row
 from vidkd.bench.performance.suite import SuiteConfig
 from vidkd.cli.main import main
-from vidkd.report.performance import number, performance_page
+from vidkd.report.benchmark import number, performance_page
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "performance.yaml"
 
