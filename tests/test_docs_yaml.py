@@ -13,7 +13,7 @@ from vidkd.base.settings import load_settings
 from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
-from vidkd.cli.kinds import kind_of_run
+from vidkd.cli.train import kind_of_run
 from vidkd.compress.config import DistilConfig, RepairConfig
 from vidkd.compress.distil import learning_of
 from vidkd.compress.recipe import read_recipe

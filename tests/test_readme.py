@@ -21,9 +21,9 @@ from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study
 from vidkd.bench.study import CellKey
-from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, open_verb
 from vidkd.cli.make_data import _configs
+from vidkd.cli.train import KINDS
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
 from vidkd.detection.online.update import LearningConfig, load_learning_config

@@ -13,6 +13,7 @@ from picture_model import picture_model
 from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.base import cores
+from vidkd.base.errors import WriteError
 from vidkd.bench import summary as summary_module
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.summary import read_summary
@@ -214,7 +215,7 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
     assert (tmp_path / "file").read_text() == "of the user"
 
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise WriteError.of("summary.json", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     monkeypatch.setattr(summary_module, "write_json", full)
     assert benchmark(write(tmp_path / "noise.yaml", {"peer": {"backbone": "tiny3d"}}), "--out", tmp_path / "out") == 2

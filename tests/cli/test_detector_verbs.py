@@ -10,8 +10,8 @@ from learning_files import make_video
 from picture_model import picture_model
 
 from vidkd.base.errors import ConfigError
-from vidkd.cli.kinds import kind_of_run
 from vidkd.cli.main import run_verb
+from vidkd.cli.train import kind_of_run
 from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.detection.config import load_detector_config
 

@@ -125,7 +125,7 @@ def test_a_file_in_the_way_of_a_folder_is_told_before_any_work(
     out = place / "net.onnx" if verb == "export" else place
     assert run_verb(verb, [*([] if verb == "make_data" else ["--model", str(network)]), "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert f"vidkd: cannot write --out {out}\n" in said
+    assert f"vidkd: cannot write --out {place}\n" in said
     assert f"{tmp_path / 'letter'} is no folder\n" in said
     assert "fix    : another --out\n" in said
     assert (tmp_path / "letter").read_text() == LETTER

@@ -20,7 +20,7 @@ from started import started
 
 from vidkd.base.settings import as_dict
 from vidkd.cli.main import run_verb
-from vidkd.cli.predict_along import in_words, summary
+from vidkd.cli.predict import in_words, summary
 from vidkd.engine.config import load_config
 from vidkd.inference import anticipate as engine
 from vidkd.inference import sources

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.settings import as_dict, load_settings
+from vidkd.base.settings import as_dict, flatten, load_settings
 from vidkd.base.yaml_files import merge
 from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell
 from vidkd.bench.localisation import measure_pointing
@@ -27,7 +27,7 @@ from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
 from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
-from vidkd.engine.run_folder import flatten, settings_that_count
+from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.roots import data_root, roots_of, split_roots
-from vidkd.cli.outputs import check_folder, written_or_refused
-from vidkd.cli.settings import list_settings
+from vidkd.cli.outputs import check_folder
+from vidkd.cli.verb_parser import list_settings
 
 PARTS = ("compare",)
 
@@ -93,9 +93,8 @@ def _measure_models(config: Any, folder: Path, command: str, given: Settings, te
     summary = summary_of(results, text, command)
     page = benchmark_report(summary, command=command)
     sys.stdout.write(table_text(page.tables[0]))  # first: it is all that is left if the disk is full by now
-    with written_or_refused("--out", folder):
-        write_summary(folder / "summary.json", summary)
-        render_report(folder / "report.html", page)
+    write_summary(folder / "summary.json", summary)
+    render_report(folder / "report.html", page)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'report.html'}\n")
     failed = {label: model.cold_failure for label, model in results.models.items() if model.cold_failure}
     for label, reason in failed.items():
@@ -113,9 +112,8 @@ def _measure_suite(config: Any, folder: Path, command: str) -> int:
     from vidkd.report.benchmark import performance_page
 
     results = run_suite(config, command)
-    with written_or_refused("--out", folder):
-        write_json(folder / "performance.json", results)
-        with atomic_write(folder / "performance.md") as file:
-            file.write(performance_page(results))
+    write_json(folder / "performance.json", results)
+    with atomic_write(folder / "performance.md") as file:
+        file.write(performance_page(results))
     sys.stdout.write(f"written: {folder / 'performance.json'}, {folder / 'performance.md'}\n")
     return 0

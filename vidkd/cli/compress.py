@@ -9,6 +9,7 @@ detector names (may be repeated; default: $VIDKD_DATA).
   vidkd compress --config small.yaml --model runs/mine --name mine-small --train.device cuda
 """
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.base.fields import Whole
 from vidkd.base.roots import roots_of
-from vidkd.cli.outputs import written_or_refused
-from vidkd.cli.settings import list_steps
 
 if TYPE_CHECKING:
     from vidkd.compress.recipe import Recipe
     from vidkd.compress.steps import Outcome
     from vidkd.compress.subject import Subject
+
+
+REPAIR = "repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def run(given: Settings) -> int:
     from vidkd.engine.loop import InterruptedRunError
 
     if given.list_settings:
-        return list_steps(SETTINGS)
+        return _list_steps(SETTINGS)
     if given.config is None:
         raise ConfigError("no recipe is named", hint="--config configs/compress/motion_shapes.yaml, or one of your own")
     recipe = read_recipe(
@@ -134,8 +136,7 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, given: S
     from vidkd.report.page import render_report, table_text
 
     summary = compression_summary(recipe, outcomes, main)
-    with written_or_refused("--runs", recipe.folder / "summary.json"):
-        write_summary(recipe.folder / "summary.json", summary)
+    write_summary(recipe.folder / "summary.json", summary)
     flags = {name: getattr(given, name) for name in ("model", "name", "runs", "seed") if getattr(given, name) is not None}
     command = [
         "vidkd",
@@ -152,8 +153,21 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, given: S
         command=shlex.join(command),
         config_text=Path(config).read_text(encoding="utf-8"),
     )
-    with written_or_refused("--runs", recipe.folder / "report.html"):
-        page = render_report(recipe.folder / "report.html", report)
+    page = render_report(recipe.folder / "report.html", report)
     sys.stdout.write(table_text(report.tables[0]))
     sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
+    return 0
+
+
+def _list_steps(kinds: Mapping[str, type]) -> int:
+    """Print every setting of every kind of step of a recipe; those of a repair are a run's, so it is said where these are."""
+    from vidkd.base.settings import settings_help
+
+    text = "".join(
+        re.sub(r"^  --", f"  {name}.", settings_help(kind), flags=re.MULTILINE) for name, kind in kinds.items() if name != REPAIR
+    )
+    sys.stdout.write(f"prune.ratio is the key `ratio` of a step, which a recipe holds as `- prune: {{ratio: 0.5}}`.\n\n{text}\n")
+    sys.stdout.write(
+        f"Training of what is left:\n  {REPAIR}.*   settings of a run, as `vidkd train --settings` lists them, and `teacher: original`\n"
+    )
     return 0

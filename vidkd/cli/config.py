@@ -60,12 +60,11 @@ def _about(path: Path) -> str:
 def _copy(name: str, file: Path) -> int:
     from vidkd.base.files import atomic_write
     from vidkd.base.yaml_files import shipped_config
-    from vidkd.cli.outputs import written_or_refused
 
     path = shipped_config(name)
     if file.exists():
         raise ConfigError(f"the file exists: {file}", hint="another FILE")
-    with written_or_refused("FILE", file), atomic_write(file) as copy:
+    with atomic_write(file) as copy:
         copy.write(_with_whole_base(path))
     sys.stdout.write(f"written: {file}\n")
     return 0

@@ -20,14 +20,14 @@ Frames in which objects may lack their box (DAVIS) tell recall alone, of the box
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vidkd.cli.classifiers import check_there, is_exported, other_runtime_named, refuse_runtime
 from vidkd.cli.outputs import check_folder
-from vidkd.cli.settings import check_judging_reads, list_settings
+from vidkd.cli.verb_parser import list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
@@ -374,3 +374,31 @@ def _text(
         recall, precision = (("    -" if row[key] is None else f"{row[key]:.3f}") for key in ("recall", "precision"))
         lines.append(f"  {row['class']:<{width}}  {row['clips']:>5}   {recall}      {precision}")
     return "\n".join(lines) + "\n"
+
+
+def check_judging_reads(flags: Sequence[str], kind: type, sections: Sequence[str], *, unread: str | None = None) -> None:
+    """Raise ConfigError for the first flag, known as a setting, that judging does not read.
+
+    sections: those of `kind` that judging reads, but for what their fields say is for training alone (`vidkd.base.records.for_training`),
+    and but for the section `unread`.
+    """
+    from vidkd.base.errors import ConfigError
+    from vidkd.base.settings import keys_of_judging
+
+    read = [key for key in keys_of_judging(kind, sections) if unread is None or not key.startswith(f"{unread}.")]
+    for key in (word[2:].partition("=")[0] for word in flags if word.startswith("--")):
+        if key in read:
+            continue
+        if below := _below(key, read):
+            raise ConfigError(f"--{key} is a section of settings", hint=f"one by one what judging reads of it: {below}")
+        section = key
+        while section and not _below(section, read):
+            section = section.rpartition(".")[0]
+        what = _below(section, read) if section else f"is one of {', '.join(f'--{name}.' for name in sections)}"
+        mend = f"leave it out; what judging reads: {what}" if section else f"leave it out; what judging reads {what}"
+        raise ConfigError(f"--{key} means nothing to an evaluation: judging does not read it", hint=mend)
+
+
+def _below(section: str, keys: Iterable[str]) -> str:
+    """The flags of a section among the keys, "" if it has none."""
+    return ", ".join(f"--{key}" for key in keys if key.startswith(f"{section}."))

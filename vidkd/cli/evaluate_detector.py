@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import metric_lines, run_folder
-from vidkd.cli.settings import check_judging_reads, list_settings
+from vidkd.cli.evaluate import check_judging_reads, metric_lines, run_folder
+from vidkd.cli.verb_parser import list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals

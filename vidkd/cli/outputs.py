@@ -1,15 +1,14 @@
 """What a verb writes: files are looked at before any work and never replaced without being asked; lines may lose their reader."""
 
-import contextlib
 import itertools
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, WriteError
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +46,15 @@ def check_video_ending(flag: str, name: str | None) -> None:
 
 
 def check_folder(flag: str, folder: Path) -> None:
-    """Raise ConfigError where nothing can be written in a folder, by trying it in the nearest one that is there; nothing is left behind."""
+    """Raise ConfigError or WriteError where nothing can be written in a folder, by trying it in the nearest one that is there."""
     above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not above.is_dir():
         raise ConfigError(f"cannot write {flag} {folder}", reason=f"{above} is no folder", hint=f"another {flag}")
-    with written_or_refused(flag, folder), tempfile.TemporaryFile(dir=above):
-        pass
-
-
-@contextlib.contextmanager
-def written_or_refused(flag: str, path: Path) -> Iterator[None]:
-    """An OSError of the block (no folder, no leave, a full disk) becomes the ConfigError that says what could not be written and why."""
     try:
-        yield
+        with tempfile.TemporaryFile(dir=above):
+            pass
     except OSError as error:
-        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise ConfigError(f"cannot write {path}", reason=reason, hint=f"another {flag}, or free disk space or fix permissions") from error
+        raise WriteError.of(folder, error) from error
 
 
 class Said:
@@ -103,8 +95,5 @@ def _check_place(flag: str, path: Path) -> None:
     """The file may be made: it is no folder, and the nearest folder above it that is there takes files."""
     if path.is_dir():
         raise ConfigError(f"{flag} names a folder: {path}", hint="name a file, in it or elsewhere")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ConfigError(f"cannot write {flag} {path}", reason=f"{above} is no folder", hint=f"another {flag}")
-    if not os.access(above, os.W_OK) and not path.exists():
-        raise ConfigError(f"cannot write {flag} {path}", reason=f"no files may be made in {above}", hint=f"another {flag}")
+    if not path.exists():
+        check_folder(flag, path.parent)

@@ -45,7 +45,7 @@ class Settings(LearningSettings, StreamSettings):
 def run(given: Settings) -> int:
     """Learn along every input, one after the other; returns 1 if one of several failed, 130 if the user stopped it."""
     if given.list_settings:
-        from vidkd.cli.settings import list_settings
+        from vidkd.cli.verb_parser import list_settings
         from vidkd.detection.online.update import LearningConfig
 
         return list_settings(LearningConfig)

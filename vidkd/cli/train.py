@@ -7,13 +7,13 @@ A run that was interrupted resumes when the same command is given again. Any set
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
 
-from vidkd.cli.settings import list_settings
-
-if TYPE_CHECKING:
-    from vidkd.cli.kinds import RunKind
+from vidkd.cli.verb_parser import list_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,6 @@ def run(given: Settings) -> int:
     """Train, then write the run's report."""
     from vidkd.base.cores import check_threads
     from vidkd.base.settings import load_settings, place_of
-    from vidkd.cli.kinds import kind_of_run
 
     device = [] if given.device is None else [f"--train.device={given.device}"]
     kind, task = kind_of_run(given.config, given.settings)
@@ -66,3 +65,53 @@ def _train(kind: "RunKind", config: Any, resume: str) -> int:
     sys.stdout.write(f"{done}: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\nwritten: {page}\n")
     sys.stdout.write(f"next: vidkd evaluate --model {result.folder} --subset test\n")
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKind:
+    """What `vidkd train` trains: a kind of configuration, whose tasks name it, and the function that trains one.
+
+    settings, fitted_by: MODULE:NAME, imported when they are asked for. best: what its best student is chosen by, in words.
+    """
+
+    settings: str
+    fitted_by: str
+    best: str
+
+    @property
+    def config(self) -> Any:
+        """The dataclass of its settings."""
+        return _named(self.settings)
+
+    @property
+    def fit(self) -> Callable[..., Any]:
+        """Trains a configuration: `fit(config, resume=...) -> RunResult`."""
+        fit: Callable[..., Any] = _named(self.fitted_by)
+        return fit
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+KINDS = (
+    RunKind(settings="vidkd.engine.config:RunConfig", fitted_by="vidkd.engine.fit:fit", best="top-1"),
+    RunKind(settings="vidkd.detection.config:DetectorRunConfig", fitted_by="vidkd.detection.fit:fit_detector", best="AP50"),
+)
+
+
+def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunKind, str]:
+    """The kind and the task of a configuration file with flags over it, before anything else of it is read.
+
+    Raises ConfigError if the file cannot be read, or names a task of no kind.
+    """
+    from vidkd.base.errors import unknown_name
+    from vidkd.base.settings import chosen_task, read_yaml
+
+    task = chosen_task(read_yaml(Path(path), inherit=True).content if path is not None else {}, overrides)
+    for kind in KINDS:
+        if task in kind.config.tasks():
+            return kind, task
+    known = [task for kind in KINDS for task in kind.config.tasks()]
+    raise unknown_name("task", task, known, where=f"task in {path or 'settings'}")

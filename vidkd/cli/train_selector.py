@@ -47,7 +47,7 @@ class Settings(LearningSettings):
 def run(given: Settings) -> int:
     """Record all videos, train, write the selector."""
     if given.list_settings:
-        from vidkd.cli.settings import list_settings
+        from vidkd.cli.verb_parser import list_settings
         from vidkd.detection.policies.train import SelectorRunConfig
 
         return list_settings(SelectorRunConfig)

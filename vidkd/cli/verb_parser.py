@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args, get_origin
 
@@ -149,3 +150,11 @@ def _default_text(entry: "dataclasses.Field[Any]") -> str:
     if entry.default in (None, False, True, "", (), dataclasses.MISSING):
         return ""
     return f" (default: {entry.default})"
+
+
+def list_settings(kind: type, task: str | None = None) -> int:
+    """Print every setting of a configuration of this kind, with this task where it has methods."""
+    from vidkd.base.settings import settings_help
+
+    sys.stdout.write(settings_help(kind, task))
+    return 0

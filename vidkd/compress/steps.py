@@ -12,13 +12,13 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json, writing
-from vidkd.base.settings import as_dict
+from vidkd.base.settings import as_dict, flatten
 from vidkd.compress.config import ExportConfig, PruneConfig, QuantiseConfig, RepairConfig
 from vidkd.compress.recipe import Recipe, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files
 from vidkd.engine.environment import environment
-from vidkd.engine.run_folder import RunFolder, flatten
+from vidkd.engine.run_folder import RunFolder
 from vidkd.models.saved import checkpoint_in
 
 OUTCOME, CHAIN = "outcome.json", "chain.json"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidkd.base.errors import ConfigError, require
 from vidkd.base.files import append_jsonl, atomic_write, lock, read_jsonl, writing
-from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
+from vidkd.base.settings import as_dict, default_settings, flatten, read_yaml, to_yaml
 from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
 
@@ -129,14 +129,6 @@ def differences(new: LoopConfig, old: Mapping[str, Any]) -> dict[str, tuple[Any,
     new_flat, old_flat = flatten(as_dict(new)), {**defaults, **flatten(old)}
     pairs = {key: (new_flat.get(key), old_flat.get(key)) for key in sorted(new_flat.keys() | old_flat.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {dotted key: value}."""
-    rows: dict[str, Any] = {}
-    for key, value in tree.items():
-        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return rows
 
 
 def settings_that_count(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.roots import find_below
-from vidkd.base.settings import load_settings
+from vidkd.base.settings import flatten, load_settings
 from vidkd.base.yaml_files import merge
 from vidkd.bench.streams.figures import StreamCounts
 from vidkd.bench.streams.spec import PER_SEED, OracleSpec, StreamStudySpec
@@ -22,7 +22,6 @@ from vidkd.detection.online import Replay, Update
 from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
-from vidkd.engine.run_folder import flatten
 from vidkd.runtime.metadata_file import read_names
 from vidkd.video.files import content_of
 
