@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vidkd.detection.metrics.average_precision import MOST
 
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
 from vidkd.bench.streams.figures import Annotated, OnAnnotated, StreamCounts, judged
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.metrics import average_precision, recall_of
+from vidkd.detection.metrics import MOST, average_precision, recall_of
 from vidkd.runtime.detections import Detections
 
 CLASSES = ("a", "b", "never there")
@@ -58,7 +57,7 @@ def repeated(truth: BoxManifest, found: list[Detections], times: np.ndarray) -> 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("at_once", [2**24, 1], ids=["all draws at once", "one draw at a time"])
 def test_average_precision_is_that_of_the_metrics_whichever_frames_are_drawn(seed: int, at_once: int, monkeypatch) -> None:
-    monkeypatch.setattr(importlib.import_module("vidkd.detection.metrics.average_precision"), "MOST_WEIGHTS", at_once)
+    monkeypatch.setattr(importlib.import_module("vidkd.detection.metrics"), "MOST_WEIGHTS", at_once)
     truth, found = drawn(seed)
     cell = OnAnnotated(seed=0, place="s", judged=judged(truth, found, 0.4), metric="ap50")
     times = np.random.default_rng(seed).integers(0, 3, (3, FRAMES)).astype(float)
