@@ -10,7 +10,7 @@ import pytest
 from moving_textures import clip, read_window, write_panning
 
 from vidkd.data import cache as cache_module
-from vidkd.data.cache import MEASURE_EVERY, ClipCache, DiskQuota
+from vidkd.data.cache import ClipCache, DiskQuota
 from vidkd.data.config import CacheConfig
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import Footage, FootageConfig
@@ -150,9 +150,6 @@ def test_a_full_disk_makes_the_cache_useless_and_no_clip_bad(
     assert list(cache.folder.glob("*/*")) == []
 
 
-# --- what is remembered ---
-
-
 # --- the bound ---
 
 
@@ -191,10 +188,15 @@ def test_a_clip_that_did_not_fit_costs_one_window_and_not_the_whole_clip(
 def test_what_other_processes_stored_counts(tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
     quota = DiskQuota(tmp_path, 100)
-    assert quota.take(60)
-    assert not quota.take(60)
-    for taken in range(2, MEASURE_EVERY):
-        (tmp_path / "ab" / "x.npy").write_bytes(bytes(30))
-        assert quota.take(0), taken
-    assert not quota.take(71)
-    assert quota.take(70)
+    assert quota.take(10)  # less than an eighth of the room: not measured again
+    (tmp_path / "ab" / "x.npy").write_bytes(bytes(60))
+    assert quota.take(4)
+    assert not quota.take(41)
+    assert quota.take(40)
+
+
+def test_a_folder_far_from_its_bound_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota, walks = DiskQuota(tmp_path, 10_000), []
+    monkeypatch.setattr(quota, "_measure", lambda: walks.append(1) or 0)
+    assert all(quota.take(1) for _ in range(1000))
+    assert len(walks) == 1

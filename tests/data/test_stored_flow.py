@@ -17,7 +17,7 @@ from vidkd.data import flow_extract, raft
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.flow import FlowConfig, dis_flow, tvl1_flow
-from vidkd.data.flow_extract import ExtractConfig, claim_folder, flow_function, flow_of_frames
+from vidkd.data.flow_extract import ExtractConfig, flow_function, flow_of_frames
 from vidkd.data.flow_store import decode_flow, encode_flow, read_side_file, read_stored_flow, write_stored_flow
 from vidkd.data.footage import footage_of, shrink
 from vidkd.data.raft import load_raft, raft_flow
@@ -162,14 +162,6 @@ def test_another_video_under_the_name_is_extracted_again(tmp_path: Path) -> None
     write_panning(tmp_path / "a.mp4", frames=6, dx=2)
     assert extract(tmp_path, tmp_path / "flow", DIS, "a.mp4")[0]["kept"] is False
     assert np.median(read_stored_flow(tmp_path / "flow", "a.mp4", window(1, last=5))[0, 8:-8, 8:-8, 0]) == pytest.approx(8 / 3, abs=0.1)
-
-
-def test_a_folder_holds_one_kind_of_flow(tmp_path: Path) -> None:
-    claim_folder(tmp_path, DIS.settings())
-    claim_folder(tmp_path, DIS.settings())
-    with pytest.raises(ConfigError, match="made otherwise") as caught:
-        claim_folder(tmp_path, ExtractConfig(method="dis", flow_step=3, short_side=32).settings())
-    assert caught.value.lines["differing"] == "flow_step: 2 there, 3 asked"
 
 
 def test_cut_components_are_told(panning_root: Path, tmp_path: Path) -> None:

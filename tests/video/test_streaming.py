@@ -89,6 +89,17 @@ def test_a_camera_that_is_not_there(platform: str, what: str, lists: str, monkey
     assert lists in caught.value.lines["fix"]
 
 
+@pytest.mark.parametrize(("name", "options"), [("/dev/null", {}), ("0", {"format": "mov"})])
+def test_a_device_is_not_taken_for_a_file(name: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS names cameras by numbers, as a file may be named too."""
+    monkeypatch.chdir(tmp_path)
+    Path("0").touch()
+    with pytest.raises(VideoError, match="cannot open video") as caught:
+        streaming.open_container(name, **options)
+    assert "the file is empty" not in caught.value.lines["reason"]
+    assert "fix" not in caught.value.lines
+
+
 def test_times_rise_where_stamps_do_not(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     def stamped(pts: int | None) -> Any:
         return SimpleNamespace(pts=pts, side_data={})

@@ -8,11 +8,11 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from vidkd.base.errors import DataError, VidkdError, WriteError, nearest
+from vidkd.base.errors import ConfigError, DataError, VidkdError, WriteError, nearest
 
 log = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -133,6 +133,32 @@ def parse_json(text: str, where: str, *, what: str = "not JSON", kind: type[Vidk
         reason = "brackets are nested too deeply" if isinstance(error, RecursionError) else error
         raise kind(f"{what}: {where}", reason=reason, **lines) from None
     return value
+
+
+def claim_record(path: Path, record: Mapping[str, Any], *, what: str) -> None:
+    """Write what decides the content of a folder to `path` in it, or check that it is what was recorded there.
+
+    what: the folder's content, for the message. Raises ConfigError that lists what differs.
+    """
+    if not path.exists():
+        write_json(path, record)
+    elif (there := read_json(path)) != record:
+        differing = [f"{name}: {then!r} there, {now!r} asked" for name, then, now in differences(there, record)]
+        raise ConfigError(
+            f"the folder holds {what} made with other settings: {path.parent}",
+            recorded_in=path,
+            differing="; ".join(differing),
+            hint="choose another folder with --out, or delete this one yourself",
+        )
+
+
+def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value before, value now) of what differs between two trees of dictionaries; None is what is missing in one."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield name, before, now
 
 
 def append_jsonl(path: Path | str, row: object) -> None:

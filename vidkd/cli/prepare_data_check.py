@@ -1,7 +1,7 @@
-"""Find videos that cannot be read, or in which reading a frame by its index gives another frame.
+"""Find videos that cannot be read, or that decord would misread.
 
-Every file is decoded once from beginning to end, then sample frames are read by index and compared. Files are only read.
-Exit code 1 if a file is unusable; an unreliable index is reported but is no failure, since such files are read in order instead.
+Every file is decoded once from beginning to end, then sample frames are read by index with PyAV and compared. Files are only read.
+Exit code 1 if a file is unusable; an unreliable index is reported but is no failure, since only data.decoder=decord refuses such files.
 
   vidkd prepare_data check videos/ --out checks.jsonl           a folder, with results kept: run again to resume, or for new files only
   vidkd prepare_data check 'clips/*.avi' --normalise clean/     write clean copies (constant rate H.264) that can be read by index
@@ -102,7 +102,7 @@ def check_files(files: Sequence[str], given: Settings) -> list[dict[str, Any]]:
     from vidkd.video.check import VideoCheck
 
     rows: dict[str, dict[str, Any]] = {}
-    check, key = partial(check_file, samples=given.samples), f"check-1-samples-{given.samples}"
+    check, key = partial(check_file, samples=given.samples), f"check-2-samples-{given.samples}"
     walk = map_files(check, files, out=given.out, workers=given.workers, dask=given.dask, key=key)
     for result in Progress(len(files), "checked", every_steps=1 << 60).over(walk):
         # a file at which the check itself failed, or its process died, is unusable
@@ -213,8 +213,8 @@ def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path
     files = "1 file" if summary["files"] == 1 else f"{summary['files']} files"
     lines = ["", f"{files}: {usable}, {summary['unusable']} unusable"]
     if summary["unreliable_index"]:
-        lines.append(f"{summary['unreliable_index']} with an unreliable index: read in order, which is right but slower")
-        lines += [] if folder else ["fix: --normalise OUT writes copies that can be read by index"]
+        lines.append(f"{summary['unreliable_index']} with an unreliable index: decord refuses them, PyAV reads them, some slowly in order")
+        lines += [] if folder else ["fix: --normalise OUT writes copies that every decoder reads by index"]
     if folder:
         lines.append(f"clean copies in {folder}: {summary['copies']}")
         lines += [f"  not copied: {path}: {error.splitlines()[0]}" for path, error in failed.items()]

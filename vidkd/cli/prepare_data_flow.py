@@ -74,7 +74,8 @@ class Settings:
 
 def run(given: Settings) -> int:
     """Extract, print what was stored; returns 1 if a video failed."""
-    from vidkd.data.flow_extract import ExtractConfig, claim_folder
+    from vidkd.base.files import claim_record
+    from vidkd.data.flow_extract import FOLDER_FILE, ExtractConfig
 
     device = "cpu"
     if given.method == "raft":
@@ -84,7 +85,7 @@ def run(given: Settings) -> int:
     names = ("method", "flow_step", "short_side", "bound", "preset", "raft_model", "weights")
     config = ExtractConfig(**{name: getattr(given, name) for name in names}, device=device)
     source, settings = videos_of(given.source, given.data.root, given.out), config.settings()
-    claim_folder(given.out, settings)
+    claim_record(given.out / FOLDER_FILE, {"schema_version": 1, "settings": settings}, what="stored flow")
     done, failed = _extract(source, given, config, settings)
     sys.stdout.write(report(done, failed, given.out, config))
     return 1 if failed else 0

@@ -32,7 +32,7 @@ from vidkd.video import VideoReader
 
 log = logging.getLogger(__name__)
 FORMAT = 3
-MEASURE_EVERY = 32
+SHARERS = 8
 CHUNK_FRAMES = 64
 CHUNK_PIXELS = 2**25  # of the file's own size: a hundred megabytes of RGB
 
@@ -255,21 +255,23 @@ def _times(file: str, *_: int) -> NDArray[np.float64]:
 
 
 class DiskQuota:
-    """How much of a folder's allowance is taken. Processes that write there at once see of each other what is there at each measurement,
-    so that together they may pass the limit by some clips.
+    """How much of a folder's allowance is taken: a running total, which starts with what is there.
+
+    Other processes write there too, so the folder is measured again once this one took 1 / `SHARERS` of the room that was left: so many
+    processes at once stay within the limit, and a folder far from it is hardly ever walked through.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._used, self._takes = 0, 0
+        self._measured: int | None = None
+        self._taken = 0
 
     def take(self, size: int) -> bool:
         """Take `size` bytes if they fit."""
-        if self._takes % MEASURE_EVERY == 0:
-            self._used = self._measure()
-        self._takes += 1
-        fits = self._used + size <= self.limit_bytes
-        self._used += size if fits else 0
+        if self._measured is None or self._taken * SHARERS > self.limit_bytes - self._measured:
+            self._measured, self._taken = self._measure(), 0
+        fits = self._measured + self._taken + size <= self.limit_bytes
+        self._taken += size if fits else 0
         return fits
 
     def _measure(self) -> int:

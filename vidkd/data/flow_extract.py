@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vidkd import __version__
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import read_json, sha256, write_json
+from vidkd.base.files import sha256
 from vidkd.data.flow import Preset, dis_flow, tvl1_flow, tvl1_settings
 from vidkd.data.flow_store import read_side_file, write_stored_flow
 from vidkd.data.footage import shrink
@@ -25,6 +25,7 @@ Method = Literal["tvl1", "raft", "dis"]
 FlowFunction: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
 BATCH_PAIRS = 8
 FOLDER_FILE = "flow.json"
+"""In a folder of stored flow, the settings of all that is in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,26 +110,6 @@ def _pairs(frames: Iterable[NDArray[np.uint8]], step: int) -> Iterator[tuple[NDA
             yield waiting.popleft(), frame
     for frame in waiting:
         yield frame, waiting[-1]
-
-
-def claim_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Record the settings in the folder, or check that they are those recorded there: a folder holds one kind of flow.
-
-    Raises ConfigError if they differ.
-    """
-    path = out / FOLDER_FILE
-    record = {"schema_version": 1, "settings": settings}
-    if not path.exists():
-        write_json(path, record)
-    elif (there := read_json(path)) != record:
-        found = there.get("settings", {}) if isinstance(there, dict) else {}
-        names = sorted(name for name in {*settings, *found} if settings.get(name) != found.get(name))
-        raise ConfigError(
-            f"the folder holds flow made otherwise: {out}",
-            recorded_in=path,
-            differing="; ".join(f"{name}: {found.get(name)!r} there, {settings.get(name)!r} asked" for name in names),
-            hint="choose another folder with --out",
-        )
 
 
 def extract_clip(

@@ -25,8 +25,8 @@ class VideoCheck:
     """What is known of one file.
 
     usable: every frame that the file promises can be decoded. first_error says what went wrong and after which frame.
-    index_reliable: every decoder finds frames by index as sequential decoding gives them; index_problem says why not.
-        Always False for a file that is not usable.
+    index_reliable: nothing in its packets speaks against reading it by index with decord, and the frames that PyAV read by index are those
+        of sequential decoding; index_problem says why not. Always False for a file that is not usable.
     width, height: of the upright picture; sizes, counts and times are 0 where the file cannot be opened.
     """
 
@@ -46,8 +46,8 @@ class VideoCheck:
 def check_video(path: Path | str, *, samples: int = 10, seed: int = 0) -> VideoCheck:
     """Decode a file once from beginning to end, then read sample frames by index and compare.
 
-    samples: how many frames besides the first and the last, chosen by `seed` and the same on every run; none of a file whose packets tell
-    that decoders may misread it. Never raises for a bad file.
+    samples: how many frames besides the first and the last, chosen by `seed` and the same on every run; none of a file that decord must
+    not read by what its packets tell. Never raises for a bad file.
     """
     name, error, count = str(path), None, 0
     try:

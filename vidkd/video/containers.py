@@ -39,10 +39,10 @@ def open_container(path: Path | str, **options: Any) -> Any:
         # titles in other encodings than UTF-8 are common in old AVI files and say nothing about the pictures
         return av.open(str(path), metadata_errors="ignore", **options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        hint = {}
-        if Path(path).is_file():
-            hint["hint"] = "the video itself, or another copy of it; `vidkd prepare_data check FOLDER` finds all that cannot be read"
-        raise VideoError(f"cannot open video: {path}", reason=why_no_video(path) or reason_of(error), **hint) from error
+        if "format" in options or not Path(path).is_file():  # a camera, whose name may be a file's too, or an address
+            raise VideoError(f"cannot open video: {path}", reason=reason_of(error)) from error
+        hint = "the video itself, or another copy of it; `vidkd prepare_data check FOLDER` finds all that cannot be read"
+        raise VideoError(f"cannot open video: {path}", reason=why_no_video(path) or reason_of(error), hint=hint) from error
 
 
 def video_stream(container: Any, path: Path | str, threads: int = 1) -> Any:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError, unknown_name
-from vidkd.base.files import atomic_write, read_json, write_json
+from vidkd.base.files import atomic_write, claim_record
 from vidkd.base.progress import Progress
 from vidkd.base.walk import map_files
 from vidkd.video import write_video
 
+CONFIG_FILE = "config.json"
 GENERATOR_VERSION = 1  # raised whenever the same config would give other frames
 PURPOSES = (
     *("look", "background", "scene", "noise", "cued labels", "cued scene", "cued noise"),
@@ -97,7 +98,11 @@ def write_data_set(
     Raises ConfigError if `out` holds another config's data set, DataError if it holds other files in videos/ or a video cannot be written.
     """
     started = time.perf_counter()
-    claim(out, config)
+    record = {"schema_version": 1, "data_set": config.data_set, "generator_version": GENERATOR_VERSION, "config": config.as_dict()}
+    if (out / "videos").exists() and not (out / CONFIG_FILE).exists():
+        what = f"videos/ is there, but no {CONFIG_FILE} that says what made it: {out}"
+        raise DataError(what, hint="choose an empty folder with --out")
+    claim_record(out / CONFIG_FILE, record, what="a generated data set")
     todo = [path for path in places if not (out / path).is_file()]
     write = functools.partial(_write_one, out=str(out), config=config, places=places, frames_of=frames_of)
     work = map_files(write, todo, workers=workers, fingerprint=str)
@@ -112,30 +117,6 @@ def write_data_set(
 
 def _write_one(path: str, *, out: str, config: Config, places: Mapping[str, Any], frames_of: Callable[..., Any]) -> None:
     write_video(Path(out, path), frames_of(config, places[path]), fps=config.fps)
-
-
-def claim(out: Path, config: GeneratedConfig) -> None:
-    """Record the config in `out`, or check that it is the one recorded there.
-
-    Raises ConfigError if `out` holds another config's data set, DataError if it holds videos and no config.
-    """
-    asked = {"schema_version": 1, "data_set": config.data_set, "generator_version": GENERATOR_VERSION, "config": config.as_dict()}
-    path = out / "config.json"
-    if not path.exists():
-        if (out / "videos").exists():
-            raise DataError(f"videos/ is there, but no config.json that says what made it: {out}", hint="choose an empty folder with --out")
-        write_json(path, asked)
-    elif (there := read_json(path)) != asked:
-        found = there.get("config", {}) if isinstance(there, dict) else {}
-        differing = [
-            f"{key}: {found.get(key)!r} there, {value!r} asked" for key, value in config.as_dict().items() if found.get(key) != value
-        ]
-        raise ConfigError(
-            f"the folder holds a data set that was generated with a different config: {out}",
-            recorded_in=path,
-            differing="; ".join(differing) or "made by another version of the generator",
-            hint="choose another folder with --out, or delete this one yourself",
-        )
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

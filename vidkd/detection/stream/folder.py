@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import atomic_write, lock, read_json, write_json
+from vidkd.base.files import atomic_write, differences, lock, read_json, write_json
 from vidkd.base.walk import file_fingerprint
 from vidkd.detection.stream.stepper import Seen
 from vidkd.inference.sources import is_live
@@ -252,22 +252,14 @@ def shown(name: str) -> str:
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], state: str) -> None:
-    differing = {name: f"{_short(then)}, now {_short(today)}" for name, then, today in _differences(before, now)}
+    one, other = ({key: value for key, value in record.items() if key != CALLED} for record in (before, now))
+    differing = {name: f"{_short(then)}, now {_short(today)}" for name, then, today in differences(one, other)}
     if differing:
         raise ConfigError(
             f"the run in {folder} ({state}) was made with other settings",
             **differing,
             hint="the settings of that run resume it; or another --out; or --overwrite to start again",
         )
-
-
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in {**before, **now}:
-            if name or key != CALLED:
-                yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-    elif before != now:
-        yield name, before, now
 
 
 def _short(value: Any) -> str:
