@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from box_trees import HEIGHT, WIDTH, images, rows, texts
+from box_samples import HEIGHT, WIDTH, images, rows, texts
 from PIL import Image
 
 from vidkd.base.errors import DataError

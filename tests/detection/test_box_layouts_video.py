@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from box_trees import HEIGHT, WIDTH, images, rows, texts, video
+from box_samples import HEIGHT, WIDTH, images, rows, texts, video
 
 from vidkd.base.errors import DataError
 from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes

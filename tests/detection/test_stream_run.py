@@ -1,4 +1,4 @@
-"""A stream from its frames to its files: what is in them, and that no interruption shows in them."""
+"""A stream from its frames to its files: what is in them, that no interruption shows in them, and what an hour costs."""
 
 import json
 import logging
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from started import started
-from stream_samples import FPS, NAMES, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
+from started import run_to_end, started
+from stream_samples import FPS, HEIGHT, NAMES, WIDTH, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.detection.stream import folder as folders
@@ -22,6 +22,7 @@ from vidkd.detection.stream import run
 from vidkd.detection.stream.folder import Work
 from vidkd.detection.stream.run import in_real_time
 from vidkd.video import Frame, open_video, write_video, writer
+from vidkd.video.writer import join_videos
 
 FILES = {"annotated.mp4", "coco.json", "detections.csv", "detections.jsonl", "mot.txt", "run.json"}
 
@@ -311,3 +312,41 @@ def test_frames_in_real_time_come_no_sooner_than_their_times():
     for frame in in_real_time(iter(frames), lambda: now[0], sleep):
         now[0] += 0.15 if frame.index == 1 else 0.04  # one frame takes longer than it lasts
     assert waits == [0.06, 0.01, 0.06]
+
+
+MEMORY_SCRIPT = """
+import json, resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from stream_samples import SquareDetector, walk
+
+class Watched(SquareDetector):
+    held_mib, frames = [], 0
+
+    def __call__(self, frames):
+        if self.frames // 500 != (self.frames + len(frames)) // 500:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.held_mib.append(pages * resource.getpagesize() / 2**20)
+        self.frames += len(frames)
+        return super().__call__(frames)
+
+from vidkd.detection.stream import DetectorStepper
+detector = Watched()
+walk(sys.argv[2], Path(sys.argv[3]), stepper=DetectorStepper(detector), part_frames=240, batch=8)
+print(json.dumps(detector.held_mib))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory of a process is read from /proc")
+def test_an_hour_of_video_costs_no_more_memory_than_its_frames_times(tmp_path: Path) -> None:
+    """A short video many times over, 72,000 frames, in every format. Held at once are 62 pictures, whatever the length."""
+    loops, short = 180, make_video(tmp_path / "short.mp4", 400)
+    looped = ((short, [(400 * loop + index) / FPS for index in range(400)]) for loop in range(loops))
+    assert join_videos(tmp_path / "hour.mp4", looped, fps=FPS) / FPS == 3600
+    command = [sys.executable, "-c", MEMORY_SCRIPT, str(Path(__file__).parent), str(tmp_path / "hour.mp4"), str(tmp_path / "out")]
+    held_mib = np.asarray(json.loads(run_to_end(command, timeout_s=3600, check=True).stdout))
+    assert len(rows(tmp_path / "out")) == 400 * loops
+    early, late = held_mib[10:30].max(), held_mib[-20:].max()
+    pictures_mib = 46 * HEIGHT * WIDTH * 3 / 2**20
+    assert late - early < pictures_mib + 400 * loops * 600 / 2**20, held_mib.round(1).tolist()
