@@ -21,9 +21,8 @@ from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import CellKey
 from vidkd.cli.main import run_verb
-from vidkd.compress.config import DistilConfig, ExportConfig, RefitConfig, RepairConfig
 from vidkd.compress.distil import learning_of
-from vidkd.compress.recipe import Step, parse_steps, read_recipe
+from vidkd.compress.recipe import DistilConfig, ExportConfig, RefitConfig, RepairConfig, Step, parse_steps, read_recipe
 from vidkd.data.manifest import Manifest
 from vidkd.detection.config import load_detector_config
 from vidkd.engine.config import RunConfig, load_config, teacher_config

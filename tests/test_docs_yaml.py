@@ -14,11 +14,10 @@ from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.cli.train import kind_of_run
-from vidkd.compress.config import DistilConfig, RepairConfig
 from vidkd.compress.distil import learning_of
-from vidkd.compress.recipe import read_recipe
+from vidkd.compress.recipe import DistilConfig, RepairConfig, read_recipe
 from vidkd.engine.config import load_config
-from vidkd.runtime.metadata_file import read_metadata
+from vidkd.runtime.metadata import read_metadata
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [

@@ -5,8 +5,7 @@ import pytest
 
 from vidkd.bench.streams.wrong_oracle import WrongOracle
 from vidkd.detection.online import Answer
-from vidkd.runtime.detections import Detections
-from vidkd.runtime.nms import box_iou
+from vidkd.runtime.detections import Detections, box_iou
 
 WIDTH, HEIGHT = 640, 480
 

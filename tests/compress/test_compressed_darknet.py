@@ -7,11 +7,12 @@ from torch import nn
 from zeroed_filters import lively, switch_off
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.config import FactoriseConfig, PruneConfig
 from vidkd.compress.factorise import factorise
 from vidkd.compress.prune import prune
+from vidkd.compress.recipe import FactoriseConfig, PruneConfig
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg
-from vidkd.models.darknet.blocks import Convolutional, Route
+from vidkd.models.darknet.cfg import Convolutional, Route
+from vidkd.models.macs import network_cost
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "darknet"
 NAMES = ("tiny_student", "yolov3_tiny", "yolov4_tiny", "small_oracle")
@@ -101,7 +102,7 @@ def test_filters_that_put_out_zero_go_without_a_trace_and_the_rest_is_written_as
     before, after = (copy.deepcopy(each).double()(images().double()) for each in (net, done.model))
     assert [each.shape for each in after] == [each.shape for each in before]
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-11)
-    assert done.after.parameters < 0.6 * done.before.parameters
+    assert network_cost(done.model, images()).parameters < 0.6 * network_cost(net, images()).parameters
     assert [head.anchors for head in done.model.heads] == [head.anchors for head in net.heads]
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
 
@@ -131,7 +132,7 @@ def test_what_a_route_parts_is_excluded() -> None:
 def test_sections_of_low_rank_put_out_what_layers_of_low_rank_do(name: str, method: str, tmp_path: Path) -> None:
     net = lively(detector(name), images(2))
     done = factorise(net, images(), FactoriseConfig(method=method, energy=0.5))  # type: ignore[arg-type]
-    assert done.after.macs < done.before.macs
+    assert network_cost(done.model, images()).macs < network_cost(net, images()).macs
     assert len(done.model.config.layers) == len(net.config.layers) + len(done.layers) * (1 if method == "channel" else 2)
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
 
@@ -148,7 +149,7 @@ def test_a_darknet_of_exactly_low_rank_loses_nothing(name: str) -> None:
     done = factorise(net, images().double(), FactoriseConfig(energy=1.0))
     with torch.no_grad():
         torch.testing.assert_close(done.model(images().double()), net(images().double()), rtol=1e-8, atol=1e-8)
-    assert done.after.macs < 0.7 * done.before.macs
+    assert network_cost(done.model, images().double()).macs < 0.7 * network_cost(net, images().double()).macs
 
 
 def test_kernels_that_a_cfg_cannot_state_are_refused() -> None:

@@ -1,7 +1,9 @@
 """Integer layers: rounding as it is bounded, what is counted, what stays in float, and graphs of networks of two and three dimensions."""
 
+import dataclasses
 import io
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +15,33 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from test_export_classifier import plain
 from torch import nn
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.compress import parity as parity_module
 from vidkd.compress import quantise as quantise_module
-from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export import check_integers
-from vidkd.compress.integer_layers import run_in_integers, weighted_layers
-from vidkd.compress.quantise import HELD, Integers, activation_bytes, quantise, signal_to_noise_db, warn_if_saturating
-from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+from vidkd.compress.export import Exported, check_integers, export
+from vidkd.compress.export_classifier import classifier_metadata, drawn, integers_of
+from vidkd.compress.parity import Parity, generated_clips, signal_to_noise_db
+from vidkd.compress.quantise import (
+    HELD,
+    Integers,
+    Quantised,
+    activation_bytes,
+    quantise,
+    run_in_integers,
+    warn_if_saturating,
+    weighted_layers,
+)
+from vidkd.compress.recipe import QuantiseConfig
+from vidkd.compress.subject import add_to_notes
+from vidkd.data.manifest import Clip
+from vidkd.engine.clips import read_clips_of_run
+from vidkd.engine.config import load_config
+from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.saved import SavedClassifier
+from vidkd.runtime.networks import NOT_AS_WRITTEN
 
 CLIP = (2, 3, 4, 8, 8)
 OLD = {"sse4_1", "avx2"}
@@ -119,14 +139,6 @@ def test_every_layer_computes_in_integers_and_says_nearly_the_same(graph: bytes,
     assert run_in_integers(tmp_path / "float.onnx") == (0, 2, 0)
 
 
-def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Path) -> None:
-    import openvino
-
-    made = quantise(graph, feeds(), QuantiseConfig(exclude=("second",)))
-    openvino.save_model(openvino.Core().read_model(io.BytesIO(made.graph)), str(tmp_path / "net.xml"), compress_to_fp16=False)
-    assert run_in_integers(tmp_path / "net.xml") == (1, 2, 1)
-
-
 def test_softmax_and_products_of_activations_stay_in_float(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     made = quantise(graph_of(Attention(), torch.rand(2, 6, 16)), feeds(shape=(2, 6, 16)), QuantiseConfig())
@@ -179,11 +191,6 @@ def test_activations_of_one_sample_are_counted_as_torch_computes_them_and_must_f
         quantise(whole, given, QuantiseConfig())
 
 
-def test_the_same_graph_is_given_integers_once(graph: bytes) -> None:
-    integers = Integers(config=QuantiseConfig(), feeds=feeds(), source="noise")
-    assert integers.quantised(graph) is integers.quantised(graph)
-
-
 def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
     with pytest.raises(ConfigError, match="nothing to find the ranges of activations on"):
         quantise(graph, [], QuantiseConfig())
@@ -214,3 +221,101 @@ def test_eight_bits_saturate_without_vnni(bits: Any, flags: set[str], text: bool
         warn_if_saturating(QuantiseConfig(weight_bits=bits), "weight_bits: 7", flags)
     expected = ["this processor has no VNNI: its eight-bit products may saturate (weight_bits: 7 for files that run here)"]
     assert [record.getMessage() for record in caplog.records] == expected * text
+
+
+CLASSES = ("Right", "Down", "Grow")
+DATA = {"split": "1", "window": {"frames": 4, "stride": 1}, "transform": {"short_side": 36, "crop": 32}, "validation_fraction": 0.34}
+
+
+def found(root: Path, *, condition_on_observed: bool = False, clips: int = 4, **data: object) -> Integers:
+    config = load_config(settings={"data": {**DATA, "root": str(root), **data}})
+    model = VideoClassifier(ModelConfig(condition_on_observed=condition_on_observed), 3, "rgb").eval()
+    metadata = classifier_metadata(SavedClassifier(model=model, classes=CLASSES, view="rgb", run={}), config.data)
+    return integers_of(config, metadata, QuantiseConfig(clips=clips))
+
+
+def test_the_draw_walks_over_the_classes_and_differs_by_seed() -> None:
+    clips = [
+        Clip(path=f"{label}.mp4", start_s=0.0, end_s=1.0, label=label, group="g", subsets={"1": "train"})
+        for label in [0] * 10 + [1] * 3 + [2] * 2
+    ]
+    first, second = (drawn(clips, QuantiseConfig(clips=6, seed=seed), CLASSES) for seed in (0, 1))
+    assert first == drawn(clips, QuantiseConfig(clips=6), CLASSES)
+    assert first != second
+    for chosen in (first, second):
+        assert [sorted(clips[number].label or 0 for number in chosen[turn : turn + 3]) for turn in (0, 3)] == [[0, 1, 2]] * 2
+        assert len(set(chosen)) == 6
+    assert sorted(drawn(clips, QuantiseConfig(), CLASSES)) == list(range(15))
+    with pytest.raises(ConfigError, match="all 1 clips to find ranges on are of one class"):
+        drawn(clips, QuantiseConfig(clips=1), CLASSES)
+    with pytest.raises(DataError, match="no labelled training clips to find ranges on"):
+        drawn([], QuantiseConfig(), CLASSES)
+
+
+def test_only_training_clips_are_read(tiny_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(tiny_root, root)
+    clips = read_clips_of_run(load_config(settings={"data": {**DATA, "root": str(root)}}))
+    kept = {clip.path for clip in clips.train}
+    assert clips.val
+    for clip in clips.manifest.clips:
+        if clip.path not in kept:
+            (root / clip.path).unlink()
+    made = found(root, clips=99)
+    assert made.source == f"{len(kept)} training clips of 3 classes"
+    assert [feed["clip"].shape for feed in made.feeds] == [(1, 3, 4, 32, 32)] * len(kept)
+    assert made.feeds[0]["clip"].dtype == np.uint8
+
+
+def test_observed_fractions_take_turns_and_are_inputs(tiny_root: Path) -> None:
+    made = found(tiny_root, condition_on_observed=True, observe={"protocol": "early", "fractions": [0.5, 1.0]})
+    assert [feed["observed"].tolist() for feed in made.feeds] == [[0.5], [1.0], [0.5], [1.0]]
+    whole = found(tiny_root)
+    assert list(whole.feeds[0]) == ["clip"]
+    same = [np.array_equal(one["clip"], two["clip"]) for one, two in zip(made.feeds, whole.feeds, strict=True)]
+    assert same == [False, True, False, True], "half a clip shows other frames"
+
+
+NEAR = Parity(difference=0.1, scale=5.0, signal_db=30.0, agreement=1.0, answers="the same in 8 of 8", source="8 clips")
+INTEGERS = Quantised(graph=b"", layers={"a": "Conv"}, left={"b": "exclude"})
+
+
+@pytest.mark.parametrize(
+    ("agreement", "signal_db", "expected"),
+    [
+        (1.0, 30.0, ""),
+        (0.5, 3.0, ""),
+        (0.375, 30.0, "the same in 8 of 8"),
+        (None, 2.9, "signal to noise of its outputs 2.9 dB, below 3"),
+        (0.0, -3.0, "the same in 8 of 8; signal to noise of its outputs -3.0 dB, below 3"),
+    ],
+)
+def test_when_a_file_mostly_differs(agreement: float | None, signal_db: float, expected: str) -> None:
+    assert dataclasses.replace(NEAR, agreement=agreement, signal_db=signal_db).apart == expected
+
+
+def test_notes_hold_every_file_and_warn_of_integers_alone() -> None:
+    apart, notes = dataclasses.replace(NEAR, agreement=0.0), dict[str, Any](calibration="clips")
+    for name, parity, quantised in (("m.onnx", apart, INTEGERS), ("m.xml", NEAR, INTEGERS), ("m.pt2", apart, None)):
+        add_to_notes(notes, Exported(source=None, path=Path(name), files=(), parity=parity, quantised=quantised))  # type: ignore[arg-type]
+    assert notes["calibration"] == "clips"
+    assert (notes["layers"], notes["left"], notes["integer_convolutions"]) == ({"a": "Conv"}, {"b": "exclude"}, 1)
+    assert notes["parity"] == {
+        "m.onnx": {"said": str(apart), "warning": "mostly differs from its network: the same in 8 of 8"},
+        "m.xml": {"said": str(NEAR)},
+        "m.pt2": {"said": str(apart)},
+    }
+
+
+def test_a_file_that_mostly_differs_is_kept_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity_module, "LEAST_SIGNAL_DB", 99.0)
+    source = plain(VideoClassifier(ModelConfig(), 2, "rgb"))
+    feed = {"clip": generated_clips(source.metadata, 1).values}
+    integers = Integers(config=QuantiseConfig(), feeds=[feed], source="noise")
+    with caplog.at_level(logging.WARNING, "vidkd"):
+        exported = export(source, tmp_path / "net.onnx", integers=integers)
+    assert exported.parity.apart
+    assert "net.onnx mostly differs from its network: " in caplog.text
+    assert exported.path.exists()

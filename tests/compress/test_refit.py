@@ -8,11 +8,11 @@ import torch
 from test_compressed_darknet import detector
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.config import FactoriseConfig, PruneConfig, RefitConfig
-from vidkd.compress.darknet import described
+from vidkd.compress.compressed import described
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import couplings, pieces_of
 from vidkd.compress.prune import prune
+from vidkd.compress.recipe import FactoriseConfig, PruneConfig, RefitConfig
 from vidkd.compress.refit import filters_left, pairs_of, refit
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.net import convolution_blocks

@@ -1,5 +1,7 @@
 """Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
 
+import dataclasses
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -8,19 +10,24 @@ from typing import Any
 
 import pytest
 import torch
+from street_runs import street_config, write_streets
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.files import read_jsonl
 from vidkd.compress.classifier import ClassifierSubject
+from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
+from vidkd.data.manifest import Manifest
+from vidkd.detection.fit import fit_detector
 from vidkd.engine import loop
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
 from vidkd.engine.loop import InterruptedRunError
-from vidkd.models.exported import ExportedModule
-from vidkd.models.saved import checkpoint_in, load_classifier, save_classifier
+from vidkd.models.saved import ExportedModule, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.opening import open_exported_classifier
+from vidkd.tasks import TASKS
 
 WRITTEN: list[dict[str, Any]] = [
     {"prune": {"ratio": 0.4, "scope": "uniform", "criterion": "taylor"}},
@@ -137,14 +144,6 @@ def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], t
         do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
 
 
-def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: Path) -> None:
-    written = [{"prune": {"ratio": 0.3}}]
-    do(recipe_of(tiny_teacher, tmp_path, written))
-    with pytest.raises(ConfigError, match=r"0_original holds a step of another recipe(.|\n)*settings\.optim\.lr +: [\d.]+ there, 0\.5 now"):
-        do(recipe_of(tiny_teacher, tmp_path, written, settings={"optim.lr": 0.5}))
-    assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written, settings={"train.threads": 2})))
-
-
 def test_a_step_is_known_by_the_content_of_its_own_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, teacher)
@@ -210,3 +209,82 @@ def test_a_repair_takes_the_teacher_as_it_is(tiny_teacher: Path, tiny_config: Ca
     shutil.rmtree(tmp_path / "runs" / "flow")
     with pytest.raises(CheckpointError, match="checkpoint not found"):
         do(recipe_of(student, tmp_path / "again", [{"repair": {"train.steps": 2}}]))
+
+
+DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
+OVER: dict[str, dict[str, Any]] = {"anticipation": {"data.observe.protocol": "early", "data.window.short_clip": "hold"}}
+"""What a method needs next to a teacher."""
+TERM = {
+    **{"anticipation": "gram", "attention_distillation": "attention", "attention_transfer": "transfer", "d3d": "logits"},
+    **{"generalized_distillation": "loss", "logits_kd": "soft", "mars": "features"},
+}
+"""A term of each in which the teacher speaks."""
+
+
+@pytest.mark.parametrize("task", DISTILLING)
+def test_every_distillation_repairs_what_was_pruned(
+    task: str, tiny_teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repair = {"task": task, "teacher": "original", "train.steps": 2, "optim.lr": 0.01, "train.integers": True, "train.log_every": 1}
+    written = [{"prune": {"ratio": 0.4, "scope": "uniform"}}, {"repair": {**repair, **OVER.get(task, {})}}]
+    before = {name: value.clone() for name, value in load_classifier(tiny_teacher).model.state_dict().items()}
+    with caplog.at_level(logging.INFO, "vidkd"):
+        original, pruned, repaired = do(recipe_of(tiny_teacher, tmp_path, written))
+    assert "weights and inputs of 7 layers are rounded to eight bits" in caplog.text
+    nets = [load_classifier(outcome.made.model) for outcome in (pruned, repaired)]
+    assert (nets[1].run["task"], nets[1].run["teacher"]) == (task, str(tiny_teacher))
+    assert nets[1].model.changes == nets[0].model.changes != ()
+    assert repaired.content["parameters"] == pruned.content["parameters"] < original.content["parameters"]
+    here, there = (net.model.state_dict() for net in nets)
+    assert here.keys() == there.keys(), "the checkpoint is that of the plain network"
+    moved = [name for name, value in here.items() if not torch.equal(value, there[name])]
+    assert {"fc.weight", "backbone.net.stem.0.weight"} <= set(moved), "the gradient reaches both ends"
+    after = load_classifier(tiny_teacher).model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher stays unchanged"
+    rows = [row for row in read_jsonl(repaired.made.model / "metrics.jsonl") if row["split"] == "train"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row[TERM[task]] > 0, "the teacher says something else than what is left of the student"
+
+
+TAYLOR: list[dict[str, Any]] = [{"prune": {"ratio": 0.3, "criterion": "taylor"}}]
+
+
+def damaged(tiny_root: Path, folder: Path, count: int) -> Path:
+    """The tiny data set with so many training files that hold no video."""
+    shutil.copytree(tiny_root, folder)
+    manifest = Manifest.read(folder / "manifest.jsonl")
+    train = [clip for clip in manifest.clips if clip.subsets["1"] == "train"]
+    for clip in train[:count]:
+        (folder / clip.path).write_bytes(b"no video")
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_unreadable_clips_are_counted_and_capped(
+    tiny_teacher: Path, tiny_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, batch_size: int
+) -> None:
+    root = damaged(tiny_root, tmp_path / "data", 1)
+    settings = {"data.root": str(root), "data.validation_fraction": 0.0, "data.batch_size": batch_size}
+    with pytest.raises(DataError, match=r"training clips that cannot be read: 1(.|\n)*data\.max_bad_clips"):
+        do(recipe_of(tiny_teacher, tmp_path, TAYLOR, settings=settings))
+    with caplog.at_level(logging.WARNING, logger="vidkd"):
+        pruned = do(recipe_of(tiny_teacher, tmp_path / "b", TAYLOR, settings={**settings, "data.max_bad_clips": 1}))[1]
+    assert sum("skipped unreadable clip 1 of at most 1" in record.message for record in caplog.records) == 1
+    assert pruned.content["parameters"] < sum(each.numel() for each in load_classifier(tiny_teacher).model.parameters())
+
+
+def test_unreadable_frames_are_counted_and_capped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    streets = write_streets(tmp_path / "streets")
+    student = fit_detector(street_config(streets, tmp_path / "runs"), quiet=True).folder
+    next(streets.rglob("plain_01.mp4")).write_bytes(b"no video")
+    settings = {"data.transform.mosaic": 0.0, "data.batch_size": 1}
+    recipe = recipe_of(student, tmp_path, TAYLOR, subset="val", settings=settings)
+    with pytest.raises(DataError, match=r"cannot be read: 1(.|\n)*max_bad_files"):
+        list(run_recipe(recipe, DetectorSubject(recipe)))
+    recipe = dataclasses.replace(recipe, runs=str(tmp_path / "b"), settings={**settings, "data.max_bad_files": 1})
+    with caplog.at_level(logging.WARNING, logger="vidkd"):
+        original, pruned = run_recipe(recipe, DetectorSubject(recipe))
+    assert sum("skipped unreadable clip 1 of at most 1" in record.message for record in caplog.records) == 1
+    assert pruned.content["parameters"] < original.content["parameters"]

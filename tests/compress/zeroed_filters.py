@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkd.compress.graph import couplings, pieces_of
-from vidkd.compress.importance import is_norm
+from vidkd.compress.prune import is_norm
 
 
 def lively(

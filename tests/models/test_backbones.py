@@ -1,10 +1,11 @@
 import pytest
 import torch
-from quick_backbones import quick_first
+from quick_backbones import calibrated, quick_first
 from torch import nn
 
 from vidkd.models import BACKBONES, AttentionConfig, Backbone, ModelConfig, VideoClassifier, build_backbone
-from vidkd.models.backbone import first_convolution
+from vidkd.models.backbone import Stage, first_convolution
+from vidkd.models.backbones import layout_of
 from vidkd.models.mobilenet_shift import temporal_shift
 from vidkd.models.weights import load_backbone
 
@@ -15,19 +16,6 @@ MIN_FRAMES = {"s3d": 16}
 def clip_for(name: str, channels: int = 3, batch: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(batch, channels, MIN_FRAMES.get(name, FRAMES), SIZE, SIZE, generator=generator)
-
-
-def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
-    """Set every batch normalisation to the statistics of `clip`, or random features would shrink to nothing and agree by that."""
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        net.train()(clip)
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-    return net.eval()
 
 
 @pytest.fixture(scope="module", params=quick_first(sorted(BACKBONES)))
@@ -44,7 +32,7 @@ def test_stages_have_the_declared_names_channels_and_strides(named_backbone: tup
         as_yielded = [features.clone() for features in backbone.walk(clip)]
     # no later stage may write into the features of an earlier one
     assert all(torch.equal(final, early) for final, early in zip(features.values(), as_yielded, strict=True))
-    declared = BACKBONES[name].layout.stages
+    declared = layout_of(name).stages
     assert tuple(features) == backbone.stages == tuple(declared)
     for stage, size in declared.items():
         side = -(-SIZE // size.space_stride)
@@ -118,7 +106,29 @@ def test_normalisation_is_that_of_torchvisions_weights(name: str) -> None:
     from torchvision.models import get_model_weights
 
     transform = get_model_weights(name).DEFAULT.transforms()
-    declared = BACKBONES[name].layout.input
+    declared = layout_of(name).input
     assert declared.mean == pytest.approx(transform.mean)
     assert declared.std == pytest.approx(transform.std)
     assert declared.size == transform.crop_size[0]
+
+
+def test_shift_by_hand():
+    assert Stage(96, 2, 8).shift_cells == 0.5 / 8 - 0.5
+    assert Stage(96, 2, 8, 3.5).shift_cells == 0.0
+
+
+@pytest.mark.parametrize("name", ["tiny3d", "r3d_18", "x3d_xs"])
+def test_declared_first_pixel_is_the_centre_of_what_a_position_sees(name):
+    """With even weights everywhere, the gradient of one position is centred on first_px + stride * column."""
+    net = build_backbone(name).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.weight.data.fill_(1 / module.weight[0].numel())
+    clip = torch.rand(1, 3, 4, 128, 128).requires_grad_()
+    features = net(clip)
+    for stage, declared in layout_of(name).stages.items():
+        column = features[stage].shape[-1] // 2
+        position = features[stage][:, :, 0, column, column].sum()
+        seen = torch.autograd.grad(position, clip, retain_graph=True)[0].abs().sum((0, 1, 2, 3))
+        centre = (seen * torch.arange(128)).sum() / seen.sum()
+        assert centre.item() == pytest.approx(declared.first_px + declared.space_stride * column, abs=0.25)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from quick_backbones import quick_first
+from quick_backbones import calibrated, quick_first
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,19 +26,6 @@ def saved(state: object, path: Path) -> str:
     else:
         torch.save(state, path)
     return str(path)
-
-
-def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
-    """Set every batch normalisation to the statistics of `clip`, or random features would shrink to nothing and agree by that."""
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        net.train()(clip)
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-    return net.eval()
 
 
 @pytest.mark.parametrize("name", quick_first(sorted(BACKBONES)))
@@ -64,7 +51,7 @@ def test_kinds_of_files(suffix: str, wrap: str, tmp_path: Path) -> None:
         if suffix == ".safetensors":
             pytest.skip("safetensors files do not nest")
         content = {wrap: content, "epoch": 3}
-    loaded = build_backbone("tiny3d", weights=saved(content, tmp_path / f"weights{suffix}"))
+    loaded = VideoClassifier(ModelConfig(weights=saved(content, tmp_path / f"weights{suffix}")), 2, "rgb").backbone
     assert all(torch.equal(value, state[key]) for key, value in loaded.net.state_dict().items())
 
 
@@ -151,7 +138,7 @@ def test_the_provenance_of_weights_is_that_of_our_checkpoint(tmp_path: Path) -> 
 def test_weights_of_another_architecture_are_refused(made_for: str, loaded_into: str, message: str, tmp_path: Path) -> None:
     path = saved(build_backbone(made_for).net.state_dict(), tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=message):
-        build_backbone(loaded_into, weights=path)
+        VideoClassifier(ModelConfig(backbone=loaded_into, weights=path), 2, "rgb")
 
 
 def test_a_refused_file_leaves_the_network_as_it_was(tmp_path: Path) -> None:
@@ -190,6 +177,5 @@ def test_files_without_parameters_are_refused(content: dict[str, int], name: str
 
 
 def test_a_missing_file_is_an_error_not_a_random_network(tmp_path: Path) -> None:
-    for make in (lambda config: build_backbone("tiny3d", weights=config.weights), lambda config: VideoClassifier(config, 2, "rgb")):
-        with pytest.raises(CheckpointError, match="weights not found"):
-            make(ModelConfig(weights=str(tmp_path / "absent.pt")))
+    with pytest.raises(CheckpointError, match="weights not found"):
+        VideoClassifier(ModelConfig(weights=str(tmp_path / "absent.pt")), 2, "rgb")

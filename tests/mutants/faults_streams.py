@@ -5,17 +5,17 @@ from mutants import Mutant
 STREAMS = (
     Mutant(
         "NMS skipped",
-        "vidkd/runtime/nms.py",
+        "vidkd/runtime/detections.py",
         "        left = left[~(box_iou(boxes[block], boxes[left]) > iou).any(0)]\n",
         "",
-        ("tests/runtime/test_nms.py",),
+        ("tests/runtime/test_detections.py",),
     ),
     Mutant(
         "NMS across classes",
-        "vidkd/runtime/nms.py",
+        "vidkd/runtime/detections.py",
         "reshape(-1, 4), np.asarray(labels)",
         "reshape(-1, 4), np.zeros(len(boxes), np.int64)",
-        ("tests/runtime/test_nms.py",),
+        ("tests/runtime/test_detections.py",),
     ),
     Mutant(
         "letterbox offset",
@@ -43,14 +43,14 @@ STREAMS = (
         "vidkd/models/darknet/detector.py",
         "rows[:, 5:].sigmoid()).max(-1)",
         "rows[:, 4:-1].sigmoid()).max(-1)",
-        ("tests/models/darknet/test_darknet_decode.py",),
+        ("tests/models/darknet/test_darknet_detector.py",),
     ),
     Mutant(
         "anchors off by one",
         "vidkd/models/darknet/detector.py",
         "anchor_sizes(head, rows)[anchor], head)",
         "anchor_sizes(head, rows)[anchor - 1], head)",
-        ("tests/models/darknet/test_darknet_decode.py",),
+        ("tests/models/darknet/test_darknet_detector.py",),
     ),
     Mutant(
         "anchors off by one (targets)",
@@ -68,7 +68,7 @@ STREAMS = (
     ),
     Mutant(
         "BN folded wrong",
-        "vidkd/models/darknet/layers.py",
+        "vidkd/models/darknet/graph.py",
         "self.norm.bias.to(dtype) - mean * scale",
         "self.norm.bias.to(dtype) - mean",
         ("tests/models/darknet/test_darknet_folded.py",),
@@ -209,10 +209,10 @@ STREAMS = (
     ),
     Mutant(
         "metadata of an ONNX file ignored",
-        "vidkd/runtime/metadata_file.py",
+        "vidkd/runtime/opening.py",
         "    if network.embedded is not None:\n        return embedded(ModelMetadata",
         "    if False:\n        return embedded(ModelMetadata",
-        ("tests/runtime/test_metadata_file.py",),
+        ("tests/runtime/test_metadata.py",),
     ),
     Mutant(
         "a selector may be judged on what it learned from",

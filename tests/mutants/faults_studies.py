@@ -26,17 +26,17 @@ STUDIES = (
     ),
     Mutant(
         "the strongest filters go",
-        "vidkd/compress/importance.py",
+        "vidkd/compress/prune.py",
         "    return _plain(module.weight).flatten(1).abs().pow(power).mean(1).pow(1 / power)",
         "    return _plain(module.weight).flatten(1).abs().pow(power).mean(1).pow(-1 / power)",
-        ("tests/compress/test_importance.py",),
+        ("tests/compress/test_prune.py::test_norms_are_averaged_over_the_layers_of_a_coupling_and_compared_with_its_mean",),
     ),
     Mutant(
         "low rank keeps the least singular values",
-        "vidkd/compress/decompose.py",
+        "vidkd/compress/factorise.py",
         "    return vectors.flip(1)[:, :count], squares.flip(0)[:count].clamp(min=0)",
         "    return vectors[:, :count], squares[:count].clamp(min=0)",
-        ("tests/compress/test_decompose.py",),
+        ("tests/compress/test_factorise.py::test_the_error_is_the_tail_of_the_singular_values",),
     ),
     Mutant(
         "norm statistics are not measured",

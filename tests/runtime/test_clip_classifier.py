@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
-from model_files import picture_metadata, picture_onnx
+from model_files import FRAMES, SIZE, clip_metadata, clip_onnx, picture_metadata, picture_onnx
 
 from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
 from vidkd.runtime.opening import open_detector, open_exported_classifier

@@ -7,10 +7,11 @@ import onnx
 import pytest
 from model_files import constant_onnx, external_onnx, picture, picture_metadata, picture_onnx, picture_tflite
 from onnx import TensorProto, helper, numpy_helper
+from started import run_to_end
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError
-from vidkd.runtime import onnx_network
-from vidkd.runtime.onnx_network import external_files
+from vidkd.runtime import networks
+from vidkd.runtime.networks import external_files
 from vidkd.runtime.opening import open_detector, open_network
 
 ROWS = [(0.2, 0.4, 0.6, 1.0, 0.8, 1), (0, 0.2, 0.4, 0.6, 0.6, 0)]
@@ -116,6 +117,23 @@ def test_other_kinds_of_file_are_refused_with_those_that_are_known(tmp_path):
         open_detector(tmp_path / "yolo.weights")
 
 
+@pytest.mark.parametrize(
+    ("override", "device", "expected"),
+    [
+        (None, "auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("1", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("0", "cuda", [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]),
+        ("0", "cpu", ["CPUExecutionProvider"]),
+    ],
+)
+def test_cuda_is_taken_where_there_is_one_and_tf32_is_off_where_the_user_has_turned_it_off(monkeypatch, override, device, expected):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    if override:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    assert networks._providers(device, ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]) == expected
+    assert networks._providers(device, ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
 def test_devices_and_threads_that_are_not_there_are_refused(tmp_path, monkeypatch):
     path = picture_onnx(tmp_path / "net.onnx")
     for device in ("tpu", "CPU"):
@@ -123,27 +141,10 @@ def test_devices_and_threads_that_are_not_there_are_refused(tmp_path, monkeypatc
             open_network(path, device=device)
     with pytest.raises(ConfigError, match="cannot use device 'cuda' in LiteRT"):
         open_network(picture_tflite(tmp_path / "net.tflite", quantised=False), device="cuda")
+    with pytest.raises(ConfigError, match="cannot use device 'cuda' in OpenVINO"):
+        open_network(path, device="cuda", runtime="openvino")
     with pytest.raises(ConfigError, match="this ONNX Runtime is built without CUDA"):
         open_network(path, device="cuda")
-
-
-@pytest.mark.parametrize(
-    ("device", "expected"), [("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]), ("cpu", ["CPUExecutionProvider"])]
-)
-def test_auto_prefers_cuda_where_there_is_one(device, expected, monkeypatch):
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert onnx_network._providers(device, available) == expected
-    assert onnx_network._providers(device, ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
-
-
-def test_tf32_is_off_in_onnx_runtime_where_the_user_has_turned_it_off(monkeypatch):
-    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    assert onnx_network._providers("cuda", available) == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
-    assert onnx_network._providers("cpu", available) == ["CPUExecutionProvider"]
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    assert onnx_network._providers("auto", available) == available
 
 
 @pytest.mark.parametrize(
@@ -162,3 +163,28 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name, 
     text = rf"'{package}' is not installed\n.*pip install 'vidkd\[{extra}\]' +\(or pip install {package}, where vidkd .* without torch\)"
     with pytest.raises(MissingExtraError, match=text):
         open_network(tmp_path / name)
+
+
+CODE = """
+import sys
+for name in ("torch", "torchvision", "decord", "av", "jsonargparse", "supervision", "lightning_fabric"):
+    sys.modules[name] = None
+import numpy as np
+from vidkd.runtime.formats import write_csv
+from vidkd.runtime.opening import open_detector
+frames = np.full((1, 4, 4, 3), 255, np.uint8)
+frames[0, 0, 0, :2] = 0
+for path in sys.argv[1:]:
+    detector = open_detector(path)
+    write_csv(sys.stdout, detector(frames), detector.class_names)
+"""
+
+
+def test_a_detector_runs_and_its_results_are_written_without_torch(tmp_path):
+    paths = [
+        picture_onnx(tmp_path / "net.onnx", embedded=picture_metadata().to_json()),
+        picture_tflite(tmp_path / "net.tflite", quantised=True),
+    ]
+    (tmp_path / "net.yaml").write_text(picture_metadata().to_json(), encoding="utf-8")  # JSON is YAML
+    done = run_to_end([sys.executable, "-c", CODE, *map(str, paths)], check=True)
+    assert done.stdout.splitlines()[1::2] == ["0,,0.0,0.0,4.0,4.0,1.0,dog,"] * 2

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidkd.runtime.detections import Detections
+from vidkd.runtime.detections import Detections, box_iou
 from vidkd.runtime.formats import write_coco
-from vidkd.runtime.nms import box_iou
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 

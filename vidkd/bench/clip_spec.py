@@ -13,8 +13,7 @@ from vidkd.base.settings import as_dict, with_places_of
 from vidkd.base.yaml_files import merge
 from vidkd.bench.study import BaseMethodSpec, BaseStudySpec, BaseTuningSpec, CellKey, Chosen, Phase, check_known
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
-from vidkd.compress.config import RepairConfig
-from vidkd.compress.recipe import parse_steps, repaired_settings
+from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
 from vidkd.engine.config import RunConfig, load_config
 
 if TYPE_CHECKING:

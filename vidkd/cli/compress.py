@@ -115,7 +115,7 @@ def _subject(recipe: "Recipe", given: Settings) -> "Subject":
 
 def _line(outcome: "Outcome", main: str) -> str:
     """What a step came to, as it ends."""
-    from vidkd.compress.integer_layers import counted
+    from vidkd.compress.quantise import counted
 
     text, found = "", " (found finished)" if outcome.found_finished else ""
     for name, content in outcome.rows.items():

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vidkd.engine.config import RunConfig
     from vidkd.engine.evaluate import Judgement
     from vidkd.models import VideoClassifier
-    from vidkd.models.exported import ExportedModule
+    from vidkd.models.saved import ExportedModule
     from vidkd.report.epic_submission import Levels
     from vidkd.runtime.metadata import ClassifierMetadata
 
@@ -322,7 +322,7 @@ def _judged_file(given: Settings, path: Path) -> _Judged:
     from vidkd.base.errors import ConfigError
     from vidkd.data.exported import shown_data
     from vidkd.data.learned_from import LearnedFrom
-    from vidkd.models.exported import ExportedModule
+    from vidkd.models.saved import ExportedModule
     from vidkd.runtime.opening import open_exported_classifier
 
     if given.submission:

@@ -12,23 +12,22 @@ are those of --clips, else of the run's own data set where it can be read, else 
 docs/guides/deployment.md says what the machine that runs it needs.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from vidkd.base.fields import Count, Positive
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from vidkd.compress.config import QuantiseConfig
-    from vidkd.compress.export import Source
-    from vidkd.compress.export_card import Judged
+    from vidkd.compress.export import Judged, Source
     from vidkd.compress.parity import Samples
     from vidkd.compress.quantise import Integers
+    from vidkd.compress.recipe import QuantiseConfig
     from vidkd.detection.frames import RunFrames
 
 CLIPS_OF_THE_RUN = 4
@@ -86,9 +85,8 @@ class Settings:
 def run(given: Settings) -> int:
     """Export to every file, print how far each is from the network, and write the cards."""
     from vidkd.base.errors import ConfigError
-    from vidkd.compress.config import TOLERANCE
-    from vidkd.compress.export import check_format, export
-    from vidkd.compress.export_card import write_card
+    from vidkd.compress.export import check_format, export, write_card
+    from vidkd.compress.recipe import TOLERANCE
     from vidkd.detection.opening import darknet_files
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
@@ -101,42 +99,38 @@ def run(given: Settings) -> int:
         flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
         raise ConfigError(f"only with --int8: {flags}", hint="add --int8")
     check_there(given.model, exported=False)
-    files = {name: str(path) for name, path in darknet_files(Path(given.model)).items()}
-    checkpoint = files.pop("model", given.model)
-    arguments = argparse.Namespace(**{**vars(given), **files, "model": None}, checkpoint=checkpoint)
-    _check_out(arguments)
-    if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
-        source, samples, integers, data = _open_detector(arguments)
-    else:
-        source, samples, integers, data = _open_classifier(arguments)
-    for path in arguments.out:
+    files: dict[str, Any] = {name: str(path) for name, path in darknet_files(Path(given.model)).items()}
+    given = dataclasses.replace(given, **files)
+    _check_out(given)
+    detector = Path(given.model).suffix.lower() == ".cfg" or is_detector(read_checkpoint(given.model))
+    source, samples, integers, data = (_open_detector if detector else _open_classifier)(given)
+    for path in given.out:
         check_format(source, path, integers=integers is not None)
     if integers is not None:
         sys.stdout.write(f"ranges of activations found on {integers.source}\n")
-    judged, why_not = ([], "a .cfg has no run that was evaluated") if arguments.weights else judged_of(arguments.checkpoint)
-    tolerance = arguments.tolerance or TOLERANCE
-    for path in arguments.out:
-        exported = export(source, path, samples, tolerance=tolerance, integers=integers, more="--tolerance X")
+    judged, why_not = ([], "a .cfg has no run that was evaluated") if given.weights else judged_of(given.model)
+    for path in given.out:
+        exported = export(source, path, samples, tolerance=given.tolerance or TOLERANCE, integers=integers, more="--tolerance X")
         if exported.quantised is not None:
             left = [f"  {name} stays in float: {reason}\n" for name, reason in exported.quantised.left.items()]
             sys.stdout.writelines([f"{exported.quantised}\n", *left])
         if not source.open_batch:
             sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
-        card = write_card(exported, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
+        card = write_card(exported, data=data, judged=judged, why_not=why_not, licence=given.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
 
 
-def _check_out(arguments: argparse.Namespace) -> None:
+def _check_out(given: Settings) -> None:
     """Raise ConfigError where a file that is there would be replaced unasked: one of --out, the weights next to it, or its card."""
-    from vidkd.compress.export_card import card_path
+    from vidkd.compress.export import card_path
 
-    files = [part for path in arguments.out for part in (path, card_path(path))]
-    files += [path.with_suffix(".bin") for path in arguments.out if path.suffix.lower() == ".xml"]
-    check_outputs({f"--out {path}": str(path) for path in files}, source=arguments.checkpoint, overwrite=arguments.overwrite)
+    files = [part for path in given.out for part in (path, card_path(path))]
+    files += [path.with_suffix(".bin") for path in given.out if path.suffix.lower() == ".xml"]
+    check_outputs({f"--out {path}": str(path) for path in files}, source=given.model, overwrite=given.overwrite)
 
 
-def _open_classifier(arguments: argparse.Namespace) -> Opened:
+def _open_classifier(given: Settings) -> Opened:
     """The classifier of a run or checkpoint; checked on --clips, else on clips of its run where these can be read."""
     from vidkd.base.errors import ConfigError, VidkdError
     from vidkd.compress.export_classifier import ClassifierSource, integers_of
@@ -147,25 +141,25 @@ def _open_classifier(arguments: argparse.Namespace) -> Opened:
     from vidkd.models.saved import checkpoint_in, load_classifier
 
     for flag in ("weights", "names", "resize", "int8_footage"):
-        if getattr(arguments, flag) is not None:
-            raise ConfigError(f"--{flag.replace('_', '-')} belongs to a detector, and {arguments.checkpoint} is a classifier of clips")
-    saved = load_classifier(arguments.checkpoint)
-    warn_if_unfinished(arguments.checkpoint)
+        if getattr(given, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')} belongs to a detector, and {given.model} is a classifier of clips")
+    saved = load_classifier(given.model)
+    warn_if_unfinished(given.model)
     config = load_config(settings=saved.run)
-    source = ClassifierSource(saved, config.data, checkpoint_in(Path(arguments.checkpoint)))
+    source = ClassifierSource(saved, config.data, checkpoint_in(Path(given.model)))
     samples = data = None
     try:
         data = f"{read_clips_of_run(config).manifest.name}, split {config.data.split}"
-        samples = None if arguments.clips else data_set_clips(config, saved.view, CLIPS_OF_THE_RUN)
+        samples = None if given.clips else data_set_clips(config, saved.view, CLIPS_OF_THE_RUN)
     except VidkdError as error:
-        if not arguments.clips:
+        if not given.clips:
             sys.stderr.write(f"vidkd: checked on generated clips, as the run's own cannot be read: {error.what}\n")
-    if arguments.clips:
-        samples = video_clips(arguments.clips, config.data, saved.view)
-    return Opened(source, samples, integers_of(config, source.metadata, _integers_config(arguments)) if arguments.int8 else None, data)
+    if given.clips:
+        samples = video_clips(given.clips, config.data, saved.view)
+    return Opened(source, samples, integers_of(config, source.metadata, _integers_config(given)) if given.int8 else None, data)
 
 
-def _open_detector(arguments: argparse.Namespace) -> Opened:
+def _open_detector(given: Settings) -> Opened:
     """A run's detector, or a darknet cfg with weights and names.
 
     It is checked on videos that are named, else on validation frames of the run; else on drawn pictures, and the reason is written.
@@ -180,21 +174,21 @@ def _open_detector(arguments: argparse.Namespace) -> Opened:
     from vidkd.models.darknet.detector import DarknetDetector
     from vidkd.models.saved import checkpoint_in
 
-    given = {name: getattr(arguments, name) for name in ("weights", "names", "resize")}
-    detector = ModelFiles(model=arguments.checkpoint, device="cpu", model_flag="--model", **given).open()
+    files = {name: getattr(given, name) for name in ("weights", "names", "resize")}
+    detector = ModelFiles(model=given.model, device="cpu", model_flag="--model", **files).open()
     assert isinstance(detector, DarknetDetector)
-    named = arguments.weights or checkpoint_in(Path(arguments.checkpoint))
-    source = DetectorSource(detector, named, f"darknet, {Path(arguments.checkpoint).name}")
+    named = given.weights or checkpoint_in(Path(given.model))
+    source = DetectorSource(detector, named, f"darknet, {Path(given.model).name}")
     frames, why = None, "a .cfg has no data of its own (--clips VIDEO)"
-    if not arguments.weights:
+    if not given.weights:
         try:
-            frames = read_frames(load_detector_config(settings=load_detector(arguments.checkpoint).run).data)
+            frames = read_frames(load_detector_config(settings=load_detector(given.model).run).data)
         except VidkdError as error:
             why = error.what
     samples = None
-    if arguments.clips:
-        shown = frames_of_videos(arguments.clips, PARITY_FRAMES)
-        samples = Samples(values=shown, source=f"{len(shown)} frames of {len(arguments.clips)} videos")
+    if given.clips:
+        shown = frames_of_videos(given.clips, PARITY_FRAMES)
+        samples = Samples(values=shown, source=f"{len(shown)} frames of {len(given.clips)} videos")
     elif frames is not None:
         subset = "val" if frames.val.frames else "train"
         shown = frames_of_manifest(frames.subset(subset), PARITY_FRAMES)
@@ -202,20 +196,20 @@ def _open_detector(arguments: argparse.Namespace) -> Opened:
     else:
         sys.stderr.write(f"vidkd: checked on drawn pictures: {why}\n")
     integers = None
-    if arguments.int8:
-        config, footage = _integers_config(arguments), arguments.int8_footage or ()
+    if given.int8:
+        config, footage = _integers_config(given), given.int8_footage or ()
         if frames is not None:
             _check_footage(footage, frames)
         elif not footage:
             raise ConfigError("nothing to find the ranges of activations on", hint="--int8-footage VIDEO, footage it is not judged on")
-        elif not arguments.weights:
+        elif not given.weights:
             sys.stderr.write(f"vidkd: whether the footage is judged is not known, as the run's data cannot be read: {why}\n")
         shown, source_text = drawn_footage(footage, lambda: cast("RunFrames", frames).train, config.clips)
         integers = integers_on(detector, shown, source_text, config)
     return Opened(source, samples, integers, None if frames is None else frames.manifest.name)
 
 
-def _check_footage(footage: "list[Path] | tuple[()]", frames: "RunFrames") -> None:
+def _check_footage(footage: tuple[Path, ...], frames: "RunFrames") -> None:
     """Raise DataError for footage that is judged."""
     from vidkd.base.errors import DataError
     from vidkd.detection.frames import judged_footage
@@ -229,16 +223,13 @@ def _check_footage(footage: "list[Path] | tuple[()]", frames: "RunFrames") -> No
             raise DataError("the footage is judged, or of a group that is, so no ranges may be found on it", first=shared[0], hint=mend)
 
 
-def _integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
+def _integers_config(given: Settings) -> "QuantiseConfig":
     """The settings of --int8 and its companions."""
-    from vidkd.compress.config import QuantiseConfig
     from vidkd.compress.quantise import warn_if_saturating
+    from vidkd.compress.recipe import QuantiseConfig
 
-    config = QuantiseConfig(
-        clips=arguments.int8_clips or INT8_CLIPS,
-        exclude=tuple(arguments.int8_exclude),
-        weight_bits=7 if arguments.int8_weight_bits == 7 else 8,
-    )
+    bits = given.int8_weight_bits or 8
+    config = QuantiseConfig(clips=given.int8_clips or INT8_CLIPS, exclude=given.int8_exclude, weight_bits=bits)
     warn_if_saturating(config, "--int8-weight-bits 7")
     return config
 
@@ -250,7 +241,7 @@ def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
     """
     from vidkd.base.files import read_json, sha256
     from vidkd.cli.evaluate import run_folder
-    from vidkd.compress.export_card import Judged
+    from vidkd.compress.export import Judged
     from vidkd.models.saved import checkpoint_in
 
     folder = run_folder(Path(checkpoint))

@@ -13,13 +13,22 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
 from vidkd.base.settings import as_dict, merge
-from vidkd.compress.config import DistilConfig, PruneConfig, QuantiseConfig, RefitConfig, RepairConfig
+from vidkd.compress.compressed import Compressed
 from vidkd.compress.export_classifier import ClassifierSource, classifier_metadata, drawn, integers_of
-from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
-from vidkd.compress.outcome import Compressed
 from vidkd.compress.parity import Samples, data_set_clips
+from vidkd.compress.prune import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.quantise import Integers
-from vidkd.compress.recipe import ORIGINAL, Recipe, Step, repaired_settings
+from vidkd.compress.recipe import (
+    ORIGINAL,
+    DistilConfig,
+    PruneConfig,
+    QuantiseConfig,
+    Recipe,
+    RefitConfig,
+    RepairConfig,
+    Step,
+    repaired_settings,
+)
 from vidkd.compress.subject import Interval, Made, Subject
 from vidkd.data.learned_from import LearnedFrom, check_unseen
 from vidkd.data.loaders import training_loader
@@ -32,8 +41,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.engine.training_errors import count_bad
-from vidkd.models.exported import ExportedModule
-from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
+from vidkd.models.saved import ExportedModule, SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
 from vidkd.tasks import check_teacher

@@ -13,14 +13,13 @@ from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.base.roots import data_root, split_roots
 from vidkd.base.settings import as_dict, merge
-from vidkd.compress.config import DistilConfig, PruneConfig, QuantiseConfig, RefitConfig, RepairConfig
+from vidkd.compress.compressed import Compressed
 from vidkd.compress.distil import distil, learning_of
 from vidkd.compress.export_detector import DetectorSource, integers_on
-from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
-from vidkd.compress.outcome import Compressed
 from vidkd.compress.parity import PARITY_FRAMES, Samples
+from vidkd.compress.prune import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.quantise import Integers
-from vidkd.compress.recipe import Recipe, Step
+from vidkd.compress.recipe import DistilConfig, PruneConfig, QuantiseConfig, Recipe, RefitConfig, RepairConfig, Step
 from vidkd.compress.refit import filters_left, outer_convolutions, refit
 from vidkd.compress.subject import Interval, Made, Subject
 from vidkd.data.loaders import StepSampler

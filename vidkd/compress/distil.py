@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 from vidkd.base.errors import ConfigError
 from vidkd.base.progress import Progress
 from vidkd.base.settings import load_settings
-from vidkd.compress.config import DistilConfig
+from vidkd.compress.recipe import DistilConfig
 from vidkd.detection.frames import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Student
 from vidkd.detection.online.key_frames import NEEDS_HEADS

@@ -1,12 +1,11 @@
 """A video classifier for export: its graph as torch.export records it, its ONNX model, its program, and its metadata."""
 
-import contextlib
 import dataclasses
 import functools
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from torch.export import Dim, ExportedProgram
 
 from vidkd import __version__
 from vidkd.base.errors import ConfigError, DataError, first_line, require
-from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export import Source
-from vidkd.compress.export_card import names_text
+from vidkd.compress.export import Source, names_text
 from vidkd.compress.parity import Parity, Raw, Samples, check_outputs, compare_clips, generated_clips, observed_shares
 from vidkd.compress.quantise import Feed, Integers, Quantised
+from vidkd.compress.recipe import QuantiseConfig
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_settings
 from vidkd.data.manifest import Clip
@@ -68,7 +66,7 @@ class ClassifierSource(Source):
     def program(self) -> ExportedProgram:
         """The graph, for any batch; for one clip at a time where the network's code binds it to its batch size.
 
-        Raises ConfigError naming the module in which recording failed.
+        Raises ConfigError for a network that torch does not follow.
         """
         try:
             # of two clips: one would be taken for a batch size that never changes
@@ -178,34 +176,14 @@ class _BatchBoundError(Exception):
 
 def _recorded(outputs: ExportedOutputs, inputs: tuple[Tensor, ...], *, open_batch: bool) -> ExportedProgram:
     dynamic = ({0: Dim("batch")},) * len(inputs) if open_batch else None
-    with _watched(outputs) as inside, torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(outputs, inputs, dynamic_shapes=dynamic)
         except Exception as error:  # whatever the network's own code raises while it is recorded
             if open_batch and "Constraints violated (batch)" in str(error):
                 raise _BatchBoundError from error
-            raise ConfigError(
-                "the network cannot be exported: torch.export does not follow it",
-                module=inside[-1] if inside else "the whole network: see the reason",
-                reason=_named(error),
-            ) from error
-
-
-@contextlib.contextmanager
-def _watched(outputs: ExportedOutputs) -> Iterator[list[str]]:
-    """The paths of the modules whose forward has begun and not ended, the innermost one last; at an error it stays."""
-    inside: list[str] = []
-    handles = []
-    for path, module in outputs.classifier.named_modules():
-        enter = functools.partial(inside.append, path or type(module).__name__)
-        handles.append(module.register_forward_pre_hook(lambda *_, enter=enter: enter()))
-        handles.append(module.register_forward_hook(lambda *_: inside.pop() and None))
-    try:
-        yield inside
-    finally:
-        for handle in handles:
-            handle.remove()
+            raise ConfigError("the network cannot be exported: torch.export does not follow it", reason=_named(error)) from error
 
 
 def onnx_program(source: ClassifierSource) -> Any:

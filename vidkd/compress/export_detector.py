@@ -9,11 +9,10 @@ from torch import Tensor
 
 from vidkd import __version__
 from vidkd.base.errors import require
-from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export import Source
-from vidkd.compress.export_card import names_text
+from vidkd.compress.export import Source, names_text
 from vidkd.compress.parity import Parity, Samples, compare_heads, drawn_frames
 from vidkd.compress.quantise import Integers, Quantised
+from vidkd.compress.recipe import QuantiseConfig
 from vidkd.detection.opening import darknet_files
 from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
@@ -57,14 +56,9 @@ class DetectorSource(Source):
             def run(images: Tensor) -> list[NDArray[np.floating]]:
                 return network.run(images.numpy(), self.metadata.head.outputs)
 
-            return compare_heads(detector, run, lambda score: open_detector(path, device="cpu", score=score), frames)
-
-        def opened(score: float) -> DarknetDetector:
-            files = darknet_files(path.parent).values()
-            return DarknetDetector.open(*files, device="cpu", score_threshold=score, nms_iou=detector.nms_iou, resize=detector.resize)
-
-        net = opened(detector.score_threshold).net
-        return compare_heads(detector, lambda images: [head.numpy() for head in net(images)], opened, frames)
+            return compare_heads(detector, run, open_detector(path, device="cpu"), frames)
+        written = detector.with_net(DarknetDetector.open(*darknet_files(path.parent).values()).net)
+        return compare_heads(detector, lambda images: [head.numpy() for head in written.net(images)], written, frames)
 
     def rows(self) -> dict[str, str]:
         """See `Source`."""

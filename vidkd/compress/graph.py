@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import require, unknown_name
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
-from vidkd.models.darknet.blocks import Route
+from vidkd.models.darknet.cfg import Route
 from vidkd.models.mobilenet_shift import MobileNetShift
 from vidkd.models.torchvision_nets import MViT, Swin3D
 

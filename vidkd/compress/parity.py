@@ -5,7 +5,6 @@ A network that does not compute with finite numbers is refused as such: no other
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.footage import footage_of
 from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street
@@ -43,8 +41,6 @@ LEAST_AGREEMENT, LEAST_SIGNAL_DB = 0.5, 3.0
 SHARES = (1.0, 0.3, 0.7)
 # From which overlap on a box of the file is that of the network.
 IOU = 0.9
-# How few and how many boxes are compared that the network would not show.
-FAINT_BOXES = 5, 40
 Raw = Callable[[NDArray[Any], NDArray[np.float32]], dict[str, NDArray[Any]]]
 
 
@@ -139,19 +135,25 @@ def _largest(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     return float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max())
 
 
+def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
+    """10 log10 of the squares of all wanted values over those of the differences; infinite where there are none."""
+    signal = sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted)
+    noise = sum(float(np.square(got.astype(np.float64) - want).sum()) for got, want in zip(found, wanted, strict=True))
+    return float("inf") if noise == 0 else float(10 * np.log10(signal / noise)) if signal else -float("inf")
+
+
 def compare_heads(
     detector: DarknetDetector,
     heads_of: Callable[[Tensor], Sequence[NDArray[np.floating]]],
-    opened: Callable[[float], Detector],
+    exported: Detector,
     frames: Samples,
 ) -> Parity:
     """Run a network and what was written of it on every frame.
 
-    heads_of: raw heads of what was written, of images as the network takes them. opened: it as a detector, with this least score. Boxes are
-    those that the detector shows; where it shows none in any frame, its best ones at a lower score. Raises ConfigError for a network whose
-    heads are no finite numbers.
+    heads_of: raw heads of what was written, of images as the network takes them. exported: it as a detector, with the same thresholds.
+    Boxes are those that the detector shows. Raises ConfigError for a network whose heads are no finite numbers.
     """
-    every: list[Detections] = []
+    here: list[Detections] = []
     wanted: list[NDArray[np.floating]] = []
     got: list[NDArray[np.floating]] = []
     for frame in frames.values:
@@ -160,42 +162,19 @@ def compare_heads(
             heads = detector.net(images)
             wanted += [head.cpu().numpy() for head in heads]
             got += heads_of(images.cpu().contiguous())
-        every += detector.finish(heads, letterbox, 0.0)
+        here += detector.finish(heads, letterbox)
     check_outputs(wanted, frames.source)
-    shown = detector.score_threshold
-    score = compared_from(np.concatenate([found.scores for found in every]), shown)
-    here = [found.select(found.scores >= score) for found in every]
-    exported = opened(score)
     there = [found for frame in frames.values for found in exported(frame[None])]
     boxes, f1 = sum(map(len, here)), f1_against(there, here, iou=IOU, score=0.0).f1
     answers = f"F1 {f1:.3f} (IoU {IOU:g}) against its {boxes} box{'es' * (boxes != 1)}"
-    if score < shown:
-        answers += f" of a score of at least {score:.2g}, as it finds none from its own {shown:g} on"
     return Parity(
         difference=max(_largest(one, two) for one, two in zip(got, wanted, strict=True)),
         scale=max(float(np.abs(each).max()) for each in wanted),
         signal_db=signal_to_noise_db(wanted, got),
-        agreement=f1 if boxes and score >= shown else None,
-        answers=answers if boxes else "no box was compared, as the network finds none at any score",
+        agreement=f1 if boxes else None,
+        answers=answers if boxes else "no box was compared, as the network finds none there",
         source=frames.source,
     )
-
-
-def compared_from(scores: NDArray[np.float32], shown: float) -> float:
-    """The score from which boxes are compared: `shown` if any box reaches it.
-
-    Else one that leaves between the bounds of FAINT_BOXES, in the widest gap (as a ratio) between the scores of two boxes, so that rounding
-    moves none of them across it. All of them where there are not so many.
-    """
-    fewest, most = FAINT_BOXES
-    falling = np.sort(scores[scores > 0].astype(np.float64))[::-1]
-    if not len(falling) or falling[0] >= shown:
-        return shown
-    if len(falling) <= fewest:
-        return float(falling[-1] / 2)
-    counts = np.arange(fewest, min(most, len(falling) - 1) + 1)
-    count = int(counts[np.argmax(falling[counts - 1] / falling[counts])])
-    return math.sqrt(falling[count - 1] * falling[count])
 
 
 def video_clips(paths: Sequence[Path], data: DataConfig, view: Literal["rgb", "flow"], *, windows: int = 3) -> Samples:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.config import RefitConfig
+from vidkd.compress.recipe import RefitConfig
 from vidkd.models.darknet import Darknet
-from vidkd.models.darknet.blocks import Yolo
-from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.cfg import Yolo
+from vidkd.models.darknet.graph import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
 
 # For each convolution of the whole network, in its order, the indices of the filters that are left of it.

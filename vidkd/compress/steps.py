@@ -13,8 +13,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json, writing
 from vidkd.base.settings import as_dict, flatten
-from vidkd.compress.config import ExportConfig, PruneConfig, QuantiseConfig, RepairConfig
-from vidkd.compress.recipe import Recipe, Step
+from vidkd.compress.recipe import ExportConfig, PruneConfig, QuantiseConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files
 from vidkd.engine.environment import environment
@@ -88,27 +87,27 @@ def _done(
 def _outcome(folder: Path, subject: Subject, step: Step | None, work: Callable[[Path], Made]) -> Outcome:
     """The outcome of a step, which is done unless it is there."""
     path = folder / OUTCOME
-    if path.exists():
-        content = read_json(path)
-        return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
-    started = time.monotonic()
-    with writing(path):
-        made = work(folder)
-        seconds = round(time.monotonic() - started, 2)
-        content = {
-            "step": folder.name,
-            "settings": {} if step is None else as_dict(step.settings),
-            "model": None if made.model == subject.original else _place(made.model, folder),
-            "file": None if made.file is None else _place(made.file, folder),
-            "files": [_place(path, folder) for path in made.files],
-            "notes": made.notes,
-            **subject.figures(made),
-            "further": {file.name: subject.figures(dataclasses.replace(made, file=file)) for file in made.further},
-            "seconds": seconds,
-            "environment": environment(),
-        }
-        write_json(path, content)
-    return Outcome(name=folder.name, made=made, content=content, found_finished=False)
+    found_finished = path.exists()
+    if not found_finished:
+        started = time.monotonic()
+        with writing(path):
+            made = work(folder)
+            seconds = round(time.monotonic() - started, 2)
+            content = {
+                "step": folder.name,
+                "settings": {} if step is None else as_dict(step.settings),
+                "model": None if made.model == subject.original else _place(made.model, folder),
+                "file": None if made.file is None else _place(made.file, folder),
+                "files": [_place(path, folder) for path in made.files],
+                "notes": made.notes,
+                **subject.figures(made),
+                "further": {file.name: subject.figures(dataclasses.replace(made, file=file)) for file in made.further},
+                "seconds": seconds,
+                "environment": environment(),
+            }
+            write_json(path, content)
+    content = read_json(path)
+    return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=found_finished)
 
 
 def _claim(folder: Path, before: str, depends_on: Mapping[str, Any]) -> str:

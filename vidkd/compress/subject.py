@@ -10,17 +10,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, VidkdError, require
-from vidkd.compress.config import TOLERANCE, ExportConfig, FactoriseConfig, Format, PruneConfig, QuantiseConfig, RepairConfig
-from vidkd.compress.export import Exported, Source, export, float_bytes, size_of_file
-from vidkd.compress.export_card import Judged, write_card
+from vidkd.compress.compressed import Compressed
+from vidkd.compress.export import Exported, Judged, Source, export, float_bytes, size_of_file, write_card
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import matched
-from vidkd.compress.importance import LossBatches
-from vidkd.compress.outcome import Compressed
 from vidkd.compress.parity import Samples
-from vidkd.compress.prune import layers_with_weights, prune
+from vidkd.compress.prune import LossBatches, layers_with_weights, prune
 from vidkd.compress.quantise import Integers, warn_if_saturating
-from vidkd.compress.recipe import Recipe, Step
+from vidkd.compress.recipe import TOLERANCE, ExportConfig, FactoriseConfig, Format, PruneConfig, QuantiseConfig, Recipe, RepairConfig, Step
 from vidkd.detection.opening import EXPORTED
 from vidkd.engine.devices import pick_device
 from vidkd.models.macs import network_cost

@@ -14,9 +14,8 @@ from vidkd.base.files import atomic_write, write_json
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
 from vidkd.detection.dataset import read_frame
 from vidkd.detection.metrics import AveragePrecision, FrameRecall, average_precision, recall_of
-from vidkd.runtime.detections import Detections
+from vidkd.runtime.detections import Detections, map_classes
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.mapping import map_classes
 from vidkd.video import open_video
 
 NO_NOTES: Mapping[str, object] = MappingProxyType({})

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey, LabelledFrame
-from vidkd.runtime.detections import Detections
-from vidkd.runtime.nms import box_area, box_iou
+from vidkd.runtime.detections import Detections, box_area, box_iou
 
 SCORE = 0.4
 """From which score on a box counts, by default; the public TKD code shows boxes from this one."""

@@ -152,7 +152,7 @@ class ModelFiles:
         if suffix == ".xml":
             found["weights"] = path.with_suffix(".bin")
         if suffix == ".onnx":
-            from vidkd.runtime.onnx_network import external_files
+            from vidkd.runtime.networks import external_files
 
             found |= {f"weights {name}": path.parent / name for name in sorted(external_files(path))}
         return found

@@ -24,7 +24,7 @@ from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import anticipation_recalls, classification_metrics, labels_of
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import VideoClassifier
-from vidkd.models.exported import ExportedModule
+from vidkd.models.saved import ExportedModule
 
 PREDICTION_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
 LABEL, HELD, UNOBSERVABLE = "label", "held", "unobservable"

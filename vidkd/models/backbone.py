@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -97,17 +98,19 @@ class Layout:
 class Backbone(nn.Module):
     """A network without head: normalised clip (B, C, T, H, W) -> {stage: features (B, c, t, h, w)}, in order of `stages`.
 
-    Subclasses implement `walk`. The network itself is `net` and keeps the parameter names of its library, so that published
-    weights fit. `channels` and `strides` (time, space) are declared per stage; grids are rounded as the layers round.
+    A subclass declares `layouts`, one by the name of each backbone that it builds, has a constructor of name and view, implements `walk`,
+    and is listed in `vidkd.models.backbones`. The network itself is `net` and keeps the parameter names of its library, so that published
+    weights fit. Channels and strides (time, space) are declared per stage; grids are rounded as the layers round.
     """
 
-    def __init__(self, net: nn.Module, layout: Layout, view: View = "rgb") -> None:
+    layouts: ClassVar[Mapping[str, Layout]]
+
+    def __init__(self, net: nn.Module, name: str, view: View) -> None:
         super().__init__()
         self.net = net
-        self.layout = layout
+        self.layout = layout = self.layouts[name]
         self.view = view
         self.stages: tuple[str, ...] = tuple(layout.stages)
-        self.channels: Mapping[str, int] = {name: stage.channels for name, stage in layout.stages.items()}
         self.input = layout.input if view == "rgb" else layout.input.for_flow()
         if view == "flow":
             take_flow(net)
@@ -116,7 +119,11 @@ class Backbone(nn.Module):
         """State how many channels some stages have, after their filters were removed. Raises KeyError for an unknown stage."""
         stages = {name: dataclasses.replace(self.layout.stages[name], channels=count) for name, count in channels.items()}
         self.layout = dataclasses.replace(self.layout, stages={**self.layout.stages, **stages})
-        self.channels = {name: stage.channels for name, stage in self.layout.stages.items()}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Of each stage."""
+        return {name: stage.channels for name, stage in self.layout.stages.items()}
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield the features of each stage in order."""

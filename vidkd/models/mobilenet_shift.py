@@ -1,6 +1,7 @@
 """MobileNetV3-small on every frame, with temporal shift in its residual branches (Lin et al. 2019, TSM, arXiv 1811.08383)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +10,6 @@ from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage
 from vidkd.models.config import View
 from vidkd.models.torchvision_nets import IMAGENET_MEAN, IMAGENET_STD
 
-LAYOUT = Layout(
-    stages={
-        "stem": Stage(16, 1, 2),
-        "stage1": Stage(16, 1, 4),
-        "stage2": Stage(24, 1, 8),
-        "stage3": Stage(48, 1, 16),
-        "stage4": Stage(576, 1, 32),
-    },
-    input=InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, frames=8, size=224),
-    head=("classifier.",),
-)
-
 
 class MobileNetShift(Backbone):
     """A 2-D network of 0.9 M parameters applied to B*T frames; shifted channels are all that crosses time, at no multiplication.
@@ -28,15 +17,28 @@ class MobileNetShift(Backbone):
     Keeps torchvision's parameter names, so its ImageNet weights fit. Frames stay as many as they were.
     """
 
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "mobilenet_v3_small": Layout(
+            stages={
+                "stem": Stage(16, 1, 2),
+                "stage1": Stage(16, 1, 4),
+                "stage2": Stage(24, 1, 8),
+                "stage3": Stage(48, 1, 16),
+                "stage4": Stage(576, 1, 32),
+            },
+            input=InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, frames=8, size=224),
+            head=("classifier.",),
+        )
+    }
     # the first layer of `features` after each stage
     ENDS = (1, 2, 4, 9, 13)
 
-    def __init__(self, view: View = "rgb") -> None:
+    def __init__(self, name: str, view: View) -> None:
         from torchvision.models import mobilenet_v3_small
 
         net: nn.Module = mobilenet_v3_small(weights=None)
         delattr(net, "classifier")
-        super().__init__(net, LAYOUT, view)
+        super().__init__(net, name, view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, stage1 .. stage4."""

@@ -1,4 +1,4 @@
-"""A classifier in a checkpoint: its configuration, classes and weights; enough to use it without the run that made it."""
+"""A classifier in a checkpoint (its configuration, classes and weights, enough to use it without its run), or in an exported file."""
 
 import dataclasses
 import io
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write
 from vidkd.models.changes import apply_changes
-from vidkd.models.classifier import VideoClassifier
+from vidkd.models.classifier import ClassifierOutput, VideoClassifier
 from vidkd.models.config import AttentionConfig, ModelConfig, View
 from vidkd.models.weights import read_file
+from vidkd.runtime.clip_classifier import ExportedClassifier
+from vidkd.runtime.metadata import ATTENTION, LOGITS, target_output
 from vidkd.runtime.opening import refuse_program
 
 
@@ -136,3 +139,20 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         data=content.get("data"),
         learned=saved.get("learned"),
     )
+
+
+class ExportedModule(nn.Module):
+    """Runs an `ExportedClassifier` on tensors; it has no weights here, no features, and cannot be trained."""
+
+    def __init__(self, classifier: ExportedClassifier) -> None:
+        super().__init__()
+        self._classifier = classifier
+        self.view: View = classifier.view
+        self.targets = {name: len(names) for name, names in classifier.metadata.targets.items()}
+
+    def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
+        """As of `VideoClassifier`; `features` and `pooled` are empty."""
+        found = self._classifier.raw(clip.cpu().numpy(), None if observed is None else observed.cpu().numpy())
+        attention = {"motion": torch.from_numpy(found[ATTENTION])} if ATTENTION in found else {}
+        targets = {name: torch.from_numpy(found[target_output(name)]) for name in self.targets}
+        return ClassifierOutput(torch.from_numpy(found[LOGITS]), attention, {}, clip.new_empty(0), targets)

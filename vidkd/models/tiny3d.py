@@ -1,17 +1,13 @@
 """tiny3d: a small 3-D convolutional network of ours, fast enough to be trained on two CPU cores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage
 from vidkd.models.config import View
-
-LAYOUT = Layout(
-    stages={"stem": Stage(24, 1, 2), "stage2": Stage(48, 2, 4), "stage3": Stage(96, 2, 8), "stage4": Stage(96, 2, 8)},
-    input=InputSpec(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), frames=8, size=64),
-)
 
 
 class Tiny3D(Backbone):
@@ -20,13 +16,20 @@ class Tiny3D(Backbone):
     Works in the channels_last_3d memory layout, which CPU convolutions handle about 1.2 times faster.
     """
 
-    def __init__(self, view: View = "rgb") -> None:
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "tiny3d": Layout(
+            stages={"stem": Stage(24, 1, 2), "stage2": Stage(48, 2, 4), "stage3": Stage(96, 2, 8), "stage4": Stage(96, 2, 8)},
+            input=InputSpec(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), frames=8, size=64),
+        )
+    }
+
+    def __init__(self, name: str, view: View) -> None:
         net = nn.Sequential()
         net.add_module("stem", _conv(3, 24, kernel=(3, 3, 3), stride=(1, 2, 2)))
         net.add_module("stage2", _conv(24, 48, kernel=(3, 3, 3), stride=(2, 2, 2)))
         net.add_module("stage3", _conv(48, 96, kernel=(3, 3, 3), stride=(1, 2, 2)))
         net.add_module("stage4", FactorisedResidual(96))
-        super().__init__(net, LAYOUT, view)
+        super().__init__(net, name, view)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import CheckpointError, unknown_name
 from vidkd.models.weights import State, check_state_dict, read_weights
 from vidkd.runtime.detections import Detections
-from vidkd.runtime.metadata_file import read_names
+from vidkd.runtime.metadata import read_names
 
 BACKGROUND, NO_CLASS = "__background__", "N/A"
 SCORE = 0.25

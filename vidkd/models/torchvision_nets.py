@@ -1,6 +1,7 @@
 """The video networks of torchvision as backbones: VideoResNets, S3D, MViTv2, Video Swin. torchvision is imported when one is built."""
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,8 +11,6 @@ from vidkd.models.config import View
 # torchvision.transforms._presets.VideoClassification, the transform of its Kinetics-400 weights
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-_RESNET_INPUT = InputSpec(mean=KINETICS_MEAN, std=KINETICS_STD, frames=16, size=112)
 
 
 def _resnet_layout(time_strides: tuple[int, int, int]) -> Layout:
@@ -24,7 +23,7 @@ def _resnet_layout(time_strides: tuple[int, int, int]) -> Layout:
             "layer3": Stage(256, third, 8),
             "layer4": Stage(512, fourth, 16),
         },
-        input=_RESNET_INPUT,
+        input=InputSpec(mean=KINETICS_MEAN, std=KINETICS_STD, frames=16, size=112),
         head=("fc.",),
         linear_head=("fc.weight", "fc.bias"),
     )
@@ -35,32 +34,17 @@ def _token_layout(spec: InputSpec, linear_head: tuple[str, str] | None = None) -
     return Layout(stages=stages, input=spec, head=("head.",), linear_head=linear_head)
 
 
-LAYOUTS: Mapping[str, Layout] = {
-    "r3d_18": _resnet_layout((2, 4, 8)),
-    "mc3_18": _resnet_layout((1, 1, 1)),
-    "r2plus1d_18": _resnet_layout((2, 4, 8)),
-    "s3d": Layout(
-        stages={
-            "conv1": Stage(64, 2, 2),
-            "conv2": Stage(192, 2, 4),
-            "mixed3": Stage(480, 2, 8),
-            "mixed4": Stage(832, 4, 16),
-            "mixed5": Stage(1024, 8, 32, 8),
-        },
-        input=InputSpec(mean=KINETICS_MEAN, std=KINETICS_STD, frames=128, size=224),
-        head=("classifier.",),
-    ),
-    # the class token that MViT's own head reads is dropped here, so that head is not a linear layer on pooled positions
-    "mvit_v2_s": _token_layout(InputSpec(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), frames=16, size=224)),
-    "swin3d_t": _token_layout(InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, frames=32, size=224), ("head.weight", "head.bias")),
-}
-
-
 class VideoResNet(Backbone):
     """R3D-18, MC3-18 and R(2+1)D-18 (Tran et al. 2018, arXiv 1711.11248)."""
 
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "r3d_18": _resnet_layout((2, 4, 8)),
+        "mc3_18": _resnet_layout((1, 1, 1)),
+        "r2plus1d_18": _resnet_layout((2, 4, 8)),
+    }
+
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "fc"), LAYOUTS[name], view)
+        super().__init__(_create(name, "fc"), name, view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, layer1 .. layer4."""
@@ -75,8 +59,22 @@ class S3D(Backbone):
     # slices of `features`: each begins with the pooling that opens the stage
     SLICES = ((0, 1), (1, 4), (4, 7), (7, 13), (13, 16))
 
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "s3d": Layout(
+            stages={
+                "conv1": Stage(64, 2, 2),
+                "conv2": Stage(192, 2, 4),
+                "mixed3": Stage(480, 2, 8),
+                "mixed4": Stage(832, 4, 16),
+                "mixed5": Stage(1024, 8, 32, 8),
+            },
+            input=InputSpec(mean=KINETICS_MEAN, std=KINETICS_STD, frames=128, size=224),
+            head=("classifier.",),
+        )
+    }
+
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "classifier"), LAYOUTS[name], view)
+        super().__init__(_create(name, "classifier"), name, view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield conv1, conv2, mixed3, mixed4, mixed5."""
@@ -96,8 +94,13 @@ class MViT(Backbone):
     # the last block of each scale; the next one pools its queries and widens
     LAST_BLOCKS = (0, 2, 13, 15)
 
+    # the class token that MViT's own head reads is dropped here, so that head is not a linear layer on pooled positions
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "mvit_v2_s": _token_layout(InputSpec(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), frames=16, size=224))
+    }
+
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "head"), LAYOUTS[name], view)
+        super().__init__(_create(name, "head"), name, view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stage1 .. stage4, the last after the final normalisation."""
@@ -114,8 +117,12 @@ class MViT(Backbone):
 class Swin3D(Backbone):
     """Video Swin, tiny (Liu et al. 2022, arXiv 2106.13230); any clip size, padded to whole windows inside."""
 
+    layouts: ClassVar[Mapping[str, Layout]] = {
+        "swin3d_t": _token_layout(InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, frames=32, size=224), ("head.weight", "head.bias"))
+    }
+
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "head"), LAYOUTS[name], view)
+        super().__init__(_create(name, "head"), name, view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stage1 .. stage4, the last after the final normalisation."""

@@ -91,8 +91,8 @@ def _download(architecture: str) -> State:
     return state
 
 
-def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, ...]:
-    """Fill `backbone` from `state`; returns the names that were dropped because they belong to a head.
+def load_backbone(backbone: Backbone, state: State, source: str) -> None:
+    """Fill `backbone` from `state`, without what belongs to a head.
 
     `state` may be that of the library's network, of a Backbone or of a VideoClassifier. RGB filters are adapted for a flow backbone.
     Raises CheckpointError naming the first missing, unexpected and misshapen parameters.
@@ -106,7 +106,6 @@ def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, .
         parameters[first] = flow_filters(parameters[first])
     check_state_dict(backbone.net.state_dict(), parameters, source)
     backbone.net.load_state_dict(parameters, strict=False)
-    return tuple(key for key in state if key.removeprefix(ours) not in parameters)
 
 
 def check_state_dict(own: State, given: State, source: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
-from vidkd.compress.integer_layers import KIND_WORDS, counted
+from vidkd.compress.quantise import KIND_WORDS, counted
 from vidkd.report.parts import Report, Table, is_share
 from vidkd.report.study import long_table
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError
 from vidkd.runtime.metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, View, target_output
-from vidkd.runtime.network import Network, misfit
+from vidkd.runtime.networks import Network, misfit
 
 Array = NDArray[np.floating[Any]]
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, unknown_name
-from vidkd.runtime.detections import Detections
+from vidkd.runtime.detections import Detections, box_area, nms
 from vidkd.runtime.heads import HEADS, Array, Candidates
 from vidkd.runtime.letterbox import Letterbox
 from vidkd.runtime.metadata import InputFormat, ModelMetadata
-from vidkd.runtime.network import Network, Port, misfit
-from vidkd.runtime.nms import box_area, nms
+from vidkd.runtime.networks import Network, Port, misfit
 
 PixelTable: TypeAlias = NDArray[np.float32] | NDArray[np.int32]
 # Dequantised scores may pass 1 by a step; what passes it by more is no score.

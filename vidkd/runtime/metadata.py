@@ -1,15 +1,20 @@
-"""What must be known about a model's file to run it: the schemas that exported files carry and that side YAMLs are written in."""
+"""What must be known about a model's file to run it: the schemas that exported files carry and that side YAMLs are written in.
+
+Read from the JSON inside a file, or from such a YAML.
+"""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.fields import Bounds, Count, Positive, Share
-from vidkd.base.files import parse_json
+from vidkd.base.files import parse_json, reason_of
 from vidkd.base.records import read_record
+from vidkd.base.yaml_files import read_yaml
 from vidkd.runtime.letterbox import ResizeMode
 
 SCHEMA_VERSION = 1
@@ -190,3 +195,28 @@ def embedded(kind: type[Metadata], text: str, path: str) -> Metadata:
     """The metadata that the file `path` carries as JSON. Raises ConfigError naming the file if it is no JSON, and as `metadata_of`."""
     content = parse_json(text, path, what="embedded metadata cannot be read", kind=ConfigError, hint=EXPORT_AGAIN)
     return metadata_of(kind, content, f"{path} (embedded)")
+
+
+def read_metadata(path: Path | str) -> ModelMetadata:
+    """The metadata of a YAML file; `classes` is a list of names, or the path of a file of names, relative to the YAML.
+
+    Raises ConfigError naming file and key.
+    """
+    content = read_yaml(path).content
+    if isinstance(content.get("classes"), str):
+        content["classes"] = list(read_names(Path(path).parent / content["classes"]))
+    return metadata_of(ModelMetadata, content, str(path))
+
+
+def read_names(path: Path | str) -> tuple[str, ...]:
+    """Class names of a file with one a line; empty lines at its end do not count. Raises ConfigError if missing, empty or with a gap."""
+    try:
+        names = [line.strip() for line in Path(path).read_text(encoding="utf-8").rstrip().splitlines()]
+    except FileNotFoundError:
+        raise ConfigError(f"file of class names not found: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read class names: {path}", reason=reason_of(error)) from error
+    if not names or not all(names):
+        found = f"an empty line at {path}:{names.index('') + 1}" if names else f"{path} is empty"
+        raise ConfigError("a file of class names has a name on every line", found=found)
+    return tuple(names)

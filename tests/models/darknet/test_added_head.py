@@ -4,8 +4,8 @@ import pytest
 import torch
 from reference_nets import CASES
 
-from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.factorise import factorise
+from vidkd.compress.recipe import FactoriseConfig
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, save_weights, to_cfg, with_added_head
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -1,11 +1,16 @@
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from reference_nets import CONFIGS, EVERY_LAYER
+from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.models.darknet import parse_cfg, read_cfg, to_cfg
-from vidkd.models.darknet.blocks import Convolutional, Dropout, Maxpool, Net, Route, Shortcut, Upsample, Yolo
+from vidkd.models.darknet.cfg import Convolutional, Dropout, Maxpool, Net, Route, Shortcut, Upsample, Yolo
+from vidkd.models.darknet.graph import ACTIVATION_MODULES, IMAGE, build_layer, heads_of, trace
 
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
 ANCHORS = "anchors=1,2, 3,4\nnum=2\n"
@@ -138,3 +143,149 @@ def test_another_number_of_classes_moves_heads_and_the_filters_before_them_alone
     assert [changed.layers[index].filters for index in (15, 22)] == [24, 24]
     assert [changed.layers[index].classes for index in (16, 23)] == [3, 3]
     assert changed.with_classes(80) == config
+
+
+HEAD_OF_CFG = "[net]\nwidth=64\nheight=32\nchannels=3\n"
+YOLO = "[yolo]\nanchors=1,2\nclasses=2\n"
+
+
+def heads(text: str) -> object:
+    config = parse_cfg(HEAD_OF_CFG + text, Path("some.cfg"))
+    return heads_of(config, trace(config))
+
+
+def test_sources_and_sizes() -> None:
+    nodes = trace(parse_cfg(EVERY_LAYER))
+    assert [node.sources for node in nodes[:6]] == [(IMAGE,), (0,), (1,), (2,), (3, 1), (4,)]
+    assert [node.shape for node in nodes[:6]] == [(8, 32, 48)] * 5 + [(8, 16, 24)]
+    assert nodes[9].sources == (8, 6, 5)
+    assert nodes[9].shape == (6 + 12 + 8, 16, 24)
+    assert (nodes[7].shape, nodes[12].shape, nodes[13].shape) == ((4, 16, 24), (52, 16, 24), (52, 8, 12))
+
+
+def test_heads_hold_their_own_anchors_in_the_order_of_the_mask() -> None:
+    config = parse_cfg(EVERY_LAYER)
+    first, second = heads_of(config, trace(config))
+    assert (first.layer, first.source, first.stride, first.scale_x_y, first.classes) == (18, 16, 16, 1.05, 3)
+    assert first.anchors == ((12, 20), (25, 17), (40, 44))
+    assert (second.layer, second.source, second.stride, second.mask) == (23, 21, 8, (0, 3))
+    assert second.anchors == ((8, 9), (40, 44))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "part"),
+    [
+        ("[route]\nlayers=0\n", 5, "[route] reads layer 0 or 0, and only 0 are before it"),
+        ("[convolutional]\n[shortcut]\nfrom=-3\n", 6, "only 1 are before it"),
+        ("[convolutional]\nfilters=2\n[upsample]\n[route]\nlayers=-1,0\n", 8, "[route] cannot read 2x64x128 and 2x32x64"),
+        ("[convolutional]\nfilters=2\n[convolutional]\nfilters=4\n[shortcut]\nfrom=0\n", 9, "[shortcut] cannot read 4x32x64 and 2x32x64"),
+        ("[convolutional]\nfilters=4\ngroups=2\n", 5, "in_channels must be divisible by groups"),
+        ("[convolutional]\nfilters=6\ngroups=4\n", 5, "[convolutional] cannot read 3x32x64"),
+        ("[convolutional]\nfilters=0\n", 5, "too small or too large"),
+        ("[convolutional]\nstride=0\n", 5, "[convolutional] cannot read"),
+        ("[convolutional]\nsize=33\n", 5, "[convolutional] cannot read 3x32x64"),
+        ("[route]\nlayers=-1\ngroups=2\ngroup_id=2\n", 5, "[route] cannot read 3x32x64"),
+        ("[convolutional]\nfilters=7\n", None, "at least one [yolo]"),
+        ("[convolutional]\nfilters=100000000\n", 5, "too large for a network: 3x32x64 becomes 100000000x32x64"),
+        (f"[convolutional]\nfilters={10**30}\n", 5, "[convolutional] cannot read 3x32x64"),
+        ("[convolutional]\nsize=100001\npad=1\n", 5, "after 30,000,600,004 weights"),
+        ("[convolutional]\nfilters=9999\nsize=3\nstride=32\n[convolutional]\nfilters=9999\nsize=3\npad=1\n", 9, "too large for a network"),
+        (f"[convolutional]\nfilters=8\n{YOLO}", 5, "filters=8 before [yolo] must be 7: 1 anchors x (5 + 2 classes)"),
+        (f"[convolutional]\nfilters=7\n[dropout]\n{YOLO}", 8, "[yolo] must follow a [convolutional]"),
+        (f"[convolutional]\nfilters=7\nsize=3\n{YOLO}", 8, "64x32 does not divide evenly into the 62x30 cells"),
+        (
+            f"[convolutional]\nfilters=7\n{YOLO}[route]\nlayers=0\n[convolutional]\nfilters=8\n[yolo]\nanchors=1,2\nclasses=3\n",
+            None,
+            "heads differ in their classes: [2, 3]",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_together(text: str, line: int | None, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        heads(text)
+    assert part in str(caught.value)
+    assert (f"some.cfg:{line}" if line else "some.cfg") in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["width=100000\nheight=32", "width=64\nheight=100000000"])
+def test_an_input_of_too_many_pixels_is_refused(size: str) -> None:
+    config = parse_cfg(f"[net]\n{size}\nchannels=3\n[convolutional]\nfilters=7\n{YOLO}".replace("height=32", "height=100000"))
+    with pytest.raises(ConfigError, match="too large for a network"):
+        trace(config)
+
+
+def slow_maxpool(features: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:
+    """One window after the other, padding // 2 to the left and above, what lies outside never the largest."""
+    height, width = ((side + padding - size) // stride + 1 for side in features.shape)
+    pooled = np.full((height, width), -np.inf, np.float32)
+    for y, x, dy, dx in itertools.product(range(height), range(width), range(size), range(size)):
+        row, column = y * stride + dy - padding // 2, x * stride + dx - padding // 2
+        if 0 <= row < features.shape[0] and 0 <= column < features.shape[1]:
+            pooled[y, x] = max(pooled[y, x], features[row, column])
+    return pooled
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [(2, 2, 1), (2, 1, 1), (2, 2, 0), (3, 1, 2), (3, 2, 2), (5, 1, 4), (4, 2, 3), (6, 3, 5)],
+)
+@pytest.mark.parametrize("side", [7, 10])
+def test_maxpool_is_darknets(size: int, stride: int, padding: int, side: int) -> None:
+    features = -torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(side)) - 1
+    pooled = build_layer(Maxpool(size=size, stride=stride, padding=padding), 3)(features)
+    slow = [[slow_maxpool(channel.numpy(), size, stride, padding) for channel in sample] for sample in features]
+    np.testing.assert_array_equal(pooled.numpy(), np.array(slow))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("linear", [-2.0, 0.5, 7.0]),
+        ("leaky", [-0.2, 0.5, 7.0]),
+        ("relu", [0.0, 0.5, 7.0]),
+        ("relu6", [0.0, 0.5, 6.0]),
+        ("logistic", [0.1192029, 0.6224593, 0.9990889]),
+        ("swish", [-0.2384058, 0.3112297, 6.9936226]),
+        ("mish", [-0.2525015, 0.3752454, 6.9999883]),
+    ],
+)
+def test_activations(name: str, expected: list[float]) -> None:
+    torch.testing.assert_close(ACTIVATION_MODULES[name]()(torch.tensor([-2.0, 0.5, 7.0])), torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def ramp(*shape: int) -> Tensor:
+    return torch.arange(float(np.prod(shape))).reshape(shape)
+
+
+def test_dilation_spreads_kernel_and_padding() -> None:
+    layer = build_layer(Convolutional(filters=1, size=3, padding=1, dilation=2, activation="linear"), 1)
+    layer.conv.weight.data.copy_(ramp(1, 1, 3, 3) + 1)
+    layer.conv.bias.data.fill_(0.5)
+    single = torch.zeros(1, 1, 5, 5)
+    single[0, 0, 2, 2] = 1
+    out = layer(single)[0, 0].detach()
+    assert out.shape == (5, 5)
+    assert torch.equal(out[::2, ::2], torch.flip(ramp(3, 3) + 1, (0, 1)) + 0.5)
+    assert (out[1::2] == 0.5).all()
+
+
+def test_batch_normalisation_is_between_convolution_and_activation() -> None:
+    layer = build_layer(Convolutional(batch_normalize=True, filters=1, activation="leaky"), 1).eval()
+    layer.conv.weight.data.fill_(2)
+    for tensor, value in ((layer.norm.running_mean, 3.0), (layer.norm.running_var, 4.0), (layer.norm.weight, 10.0), (layer.norm.bias, 1.0)):
+        tensor.data.fill_(value)
+    assert layer.conv.bias is None
+    # (2x - 3) / 2 * 10 + 1, then the slope of 0.1 below zero
+    expected = torch.tensor([6.0, -1.4]).view(1, 1, 1, 2)
+    torch.testing.assert_close(layer(torch.tensor([2.0, 0.0]).view(1, 1, 1, 2)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_route_takes_the_same_part_of_each_input() -> None:
+    first, second = ramp(1, 4, 1, 1), ramp(1, 2, 1, 1) + 10
+    assert build_layer(Route(layers=(-1, -2), groups=2, group_id=1), 4)(first, second).flatten().tolist() == [2, 3, 11]
+    assert build_layer(Route(layers=(-1, -2)), 4)(first, second).flatten().tolist() == [0, 1, 2, 3, 10, 11]
+
+
+def test_shortcut_activates_the_sum() -> None:
+    out = build_layer(Shortcut(from_layer=-2, activation="relu"), 2)(torch.tensor([1.0, 1.0]), torch.tensor([1.0, -3.0]))
+    assert out.tolist() == [2.0, 0.0]

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from vidkd.base.yaml_files import shipped_folder
 from vidkd.bench.performance.rows import Part, Setting, milliseconds
 from vidkd.bench.performance.videos import moving_textures
-from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import quantise
+from vidkd.compress.recipe import QuantiseConfig
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx import INPUT, whole_model
-from vidkd.runtime.onnx_network import session_options
+from vidkd.runtime.networks import session_options
 
 SIDE, QUICK_SIDE = 416, 96
 FRAMES, QUICK_FRAMES = 16, 2

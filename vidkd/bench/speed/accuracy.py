@@ -25,7 +25,7 @@ from vidkd.detection.evaluate import judge_boxes
 from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
 from vidkd.engine.clips import Clips, manifest_of, read_clips
 from vidkd.engine.evaluate import Judgement, judge
-from vidkd.models.exported import ExportedModule
+from vidkd.models.saved import ExportedModule
 from vidkd.runtime.clip_classifier import ExportedClassifier
 
 JUDGED_SCORE = 0.25

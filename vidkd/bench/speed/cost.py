@@ -17,7 +17,7 @@ from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
-from vidkd.runtime.onnx_network import external_files
+from vidkd.runtime.networks import external_files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 
 from vidkd.base.cores import available_cores, processor_flags
 from vidkd.engine.environment import environment
-from vidkd.runtime.onnx_network import TF32_OVERRIDE
+from vidkd.runtime.networks import TF32_OVERRIDE
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
 FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -45,7 +45,7 @@ def without_tf32() -> dict[str, str]:
     """Let a GPU multiply float32 in full precision, in torch, in other libraries and in processes that are started from now on.
 
     Nothing where CUDA is not in use. Other libraries follow the variable of NVIDIA's, and so do sessions of ONNX Runtime
-    (`vidkd.runtime.onnx_network`). Returns what to record of the machine.
+    (`vidkd.runtime.networks`). Returns what to record of the machine.
     """
     if not torch.cuda.is_available():
         return {}

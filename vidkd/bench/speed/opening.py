@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError, first_line, unknown_name
+from vidkd.base.errors import ConfigError, first_line
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.direct import NAMES, open_directly
 from vidkd.runtime.metadata import CHANNELS, View
@@ -167,11 +167,10 @@ def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
     from vidkd.data.config import DataConfig
     from vidkd.data.transforms import TransformConfig
     from vidkd.data.windows import WindowConfig
-    from vidkd.models import BACKBONES, ModelConfig, VideoClassifier
+    from vidkd.models import ModelConfig, VideoClassifier
+    from vidkd.models.backbones import layout_of
 
-    if spec.what not in BACKBONES:
-        raise unknown_name("backbone", spec.what, BACKBONES)
-    published = BACKBONES[spec.what].layout.input
+    published = layout_of(spec.what).input
     frames, size = shape.frames or published.frames, shape.size or published.size
     data = DataConfig(
         window=WindowConfig(frames=frames, short_clip="hold"), transform=TransformConfig(short_side=size, crop=size), eval_clips=1

@@ -18,8 +18,7 @@ from vidkd.bench.streams.footage import Stretch
 from vidkd.detection.online import Answer, SynchronousLearner
 from vidkd.detection.online.oracle import known_labels
 from vidkd.detection.opening import ModelFiles
-from vidkd.runtime.detections import Detections
-from vidkd.runtime.mapping import map_classes
+from vidkd.runtime.detections import Detections, map_classes
 from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from vidkd.data.flow import dis_flow
 from vidkd.detection.stream import ByteTracker
-from vidkd.runtime.detections import Detections
-from vidkd.runtime.nms import box_iou
+from vidkd.runtime.detections import Detections, box_iou
 
 FLOW_SHORT_SIDE = 256
 """Flow is computed on frames of this shorter side; finer flow moves boxes hardly otherwise and costs more than the student."""

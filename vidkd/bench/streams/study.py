@@ -22,7 +22,7 @@ from vidkd.detection.online import Replay, Update
 from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
-from vidkd.runtime.metadata_file import read_names
+from vidkd.runtime.metadata import read_names
 from vidkd.video.files import content_of
 
 HINDSIGHT = "hindsight"

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.darknet.net import Darknet
-from vidkd.runtime.detections import Detections
+from vidkd.runtime.detections import UNKNOWN, ClassMapping, Detections, map_classes
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.mapping import UNKNOWN, ClassMapping, map_classes
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import require
 from vidkd.detection.stream.stepper import Around, Stepper
-from vidkd.runtime.detections import Detections
-from vidkd.runtime.nms import box_iou
+from vidkd.runtime.detections import Detections, box_iou
 
 UNTRACKED = -1
 STRONG, STARTS = 0.25, 0.35

@@ -3,8 +3,7 @@
 Importing this package imports torch, but not torchvision: `vidkd.models.darknet.detector` does.
 """
 
-from vidkd.models.darknet.blocks import DarknetConfig
-from vidkd.models.darknet.cfg import parse_cfg, read_cfg, to_cfg
+from vidkd.models.darknet.cfg import DarknetConfig, parse_cfg, read_cfg, to_cfg
 from vidkd.models.darknet.graph import Head
 from vidkd.models.darknet.net import Darknet, with_added_head
 from vidkd.models.darknet.weights import load_weights, save_weights

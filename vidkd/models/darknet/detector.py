@@ -18,7 +18,7 @@ from vidkd.models.darknet.onnx import OnnxForward
 from vidkd.models.darknet.weights import load_weights
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
-from vidkd.runtime.metadata_file import read_names
+from vidkd.runtime.metadata import read_names
 
 GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""

@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidkd.models.darknet.blocks import DarknetConfig
-from vidkd.models.darknet.cfg import read_cfg
-from vidkd.models.darknet.graph import IMAGE, Head, added_sections, heads_of, trace, with_sections
-from vidkd.models.darknet.layers import ConvolutionBlock, build_layer
+from vidkd.models.darknet.cfg import DarknetConfig, read_cfg
+from vidkd.models.darknet.graph import IMAGE, ConvolutionBlock, Head, added_sections, build_layer, heads_of, trace, with_sections
 
 # A fresh head starts by calling 1 cell in 100 an object, so that empty cells do not drown the first steps (Lin et al. 2017, focal loss).
 PRIOR_OBJECTNESS = 0.01

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError, require
-from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
-from vidkd.models.darknet.graph import IMAGE, heads_of, trace
-from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
+from vidkd.models.darknet.cfg import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
+from vidkd.models.darknet.graph import IMAGE, LEAKY_SLOPE, ConvolutionBlock, heads_of, trace
 from vidkd.models.darknet.net import Darknet
-from vidkd.runtime.onnx_network import session_options
+from vidkd.runtime.networks import session_options
 
 INPUT, POOLED = "images", "pooled"
 OPSET, IR_VERSION = 13, 8

@@ -1,18 +1,66 @@
-"""Compressed darknet detectors: their cfg says it all, so they are rebuilt from it and written as cfg and weights like any other."""
+"""What a step of compression gives: the new network, the plan that rebuilds it, and what happened to each layer.
+
+A cfg says all of a darknet detector, so such a network is rebuilt from its cfg, and written as cfg and weights like any other.
+"""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from vidkd.base.errors import ConfigError
+from vidkd.models.changes import LowRank, Method
+from vidkd.models.classifier import ClassifierOutput
 from vidkd.models.darknet import Darknet, DarknetConfig
-from vidkd.models.darknet.blocks import Convolutional, Layer
-from vidkd.models.darknet.graph import with_sections
-from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.cfg import Convolutional, Layer
+from vidkd.models.darknet.graph import ConvolutionBlock, with_sections
 from vidkd.models.darknet.net import convolution_blocks
-from vidkd.models.low_rank import LowRank, Method
+
+Net = TypeVar("Net", bound=nn.Module)
+EXCLUDE = "exclude the layers concerned: what they do to their channels is not understood"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed(Generic[Net]):
+    """One step of compression, done.
+
+    model: the new network, in eval mode; the old one is untouched. plan: plain values, for `vidkd.models.changes` (a darknet is
+    rebuilt from its cfg instead). layers: what was done to each layer, in words. left: layers that were not changed, and why.
+    """
+
+    model: Net
+    plan: dict[str, Any]
+    layers: Mapping[str, str]
+    left: Mapping[str, str]
+
+    @property
+    def notes(self) -> dict[str, dict[str, str]]:
+        """What happened to every layer, as plain values."""
+        return {"layers": dict(self.layers), "left": dict(self.left)}
+
+
+def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:
+    """Run both networks, in eval mode. Raises ConfigError if `net` fails, or puts out other shapes than `like` (features aside)."""
+    try:
+        found = _shapes(net, example)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, hint=EXCLUDE) from error
+    expected = _shapes(like, example)
+    if found != expected:
+        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, hint=EXCLUDE)
+
+
+def _shapes(net: nn.Module, example: Tensor) -> list[tuple[int, ...]]:
+    net.eval()
+    with torch.no_grad():
+        given = net(example)
+    if isinstance(given, ClassifierOutput):
+        given = (given.logits, *given.attention.values(), *given.targets.values())
+    return [tuple(each.shape) for each in ((given,) if isinstance(given, Tensor) else given)]
+
 
 # Forms of low rank that a cfg can state: its kernels are square.
 METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")
