@@ -2,7 +2,7 @@
 
 Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` next to it), which vidkd runs without torch; of classifiers also
 `.pt2` (torch.export; for other programs: vidkd does not read it, since torch's reader may unpickle), of detectors darknet's `.weights` with
-cfg and names. A model card beside each says what the network was trained on, how good, large and fast it is, and under what licence.
+cfg and names. A model card next to each says what the network was trained on, how good, large and fast it is, and under what licence.
 """
 
 import contextlib
