@@ -23,14 +23,6 @@ def test_atomic_write_replaces_and_makes_the_folder(tmp_path: Path, mode: str, c
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_who_reads_the_old_file_meanwhile_reads_it_whole(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("old")
-    with (tmp_path / "file").open() as reader:
-        with atomic_write(tmp_path / "file") as file:
-            file.write("a longer text")
-        assert reader.read() == "old"
-
-
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
@@ -53,12 +45,6 @@ def test_the_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
         pass
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")}
     assert len(modes) == 1
-
-
-def test_no_write_changes_the_umask_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "umask", lambda _mask: pytest.fail("other threads create files meanwhile"))
-    with atomic_write(tmp_path / "file"):
-        pass
 
 
 def _append(path: Path) -> None:

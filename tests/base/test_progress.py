@@ -34,15 +34,6 @@ def test_a_line_every_n_steps_and_one_at_the_end() -> None:
     ]
 
 
-def test_a_line_every_m_seconds_if_steps_are_slow() -> None:
-    stream, clock = io.StringIO(), FakeClock()
-    with Progress(None, "walk", stream=stream, every_steps=1000, every_s=30, clock=clock) as progress:
-        for _ in range(4):
-            clock.now += 200
-            progress.step()
-    assert stream.getvalue().splitlines() == ["walk 1", "walk 2", "walk 3", "walk 4"]
-
-
 def test_steps_made_before_a_resume_do_not_count_in_the_speed() -> None:
     clock = FakeClock()
     with Progress(100, "train", done=90, stream=io.StringIO(), clock=clock) as progress:

@@ -3,10 +3,9 @@
 import contextlib
 import math
 
-import numpy as np
 import pytest
 
-from vidkd.base.timing import Stopwatch, measure, percentile, timed
+from vidkd.base.timing import Stopwatch, measure, timed
 
 
 class FakeClock:
@@ -44,13 +43,6 @@ def test_queued_work_counts_for_the_call_that_queued_it() -> None:
     assert timed(lambda: queue.append(0.2), synchronise=synchronise, clock=clock) == pytest.approx(0.2)
     unsynchronised = measure(lambda: queue.append(0.2), warmup=0, repeats=3, clock=clock)
     assert unsynchronised.median_s == 0
-
-
-@pytest.mark.parametrize("percent", [0, 5, 50, 95, 100])
-@pytest.mark.parametrize("n", [1, 2, 19, 20])
-def test_percentile_is_numpys(n: int, percent: float) -> None:
-    values = list(np.random.default_rng(n).random(n))
-    assert percentile(values, percent) == pytest.approx(np.percentile(values, percent))
 
 
 def test_stopwatch_shares() -> None:

@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_runs import benchmark, write
 from picture_model import picture_model
@@ -16,9 +18,14 @@ from vidkd.base import cores
 from vidkd.base.errors import WriteError
 from vidkd.bench import summary as summary_module
 from vidkd.bench.speed import run as speed_run
+from vidkd.bench.speed.accuracy import shown_frames
+from vidkd.bench.speed.config import DataSpec, read_benchmark
 from vidkd.bench.summary import read_summary
 from vidkd.data.config import DataConfig
+from vidkd.detection.frames import frames_identity
 from vidkd.engine.clips import read_clips
+from vidkd.models import BACKBONES
+from vidkd.video import write_video
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +253,100 @@ def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark("--settings") == 0
     listed = set(re.findall(r"^  (--[\w.]+)", capsys.readouterr().out, re.MULTILINE))
     assert {"--rounds", "--data.root", "--shape.size", "--models.NAME.checkpoint"} <= listed
+
+
+@pytest.mark.parametrize(
+    ("models", "data", "text"),
+    [
+        ({"a": {"backbone": "tiny3d"}}, {"root": "nowhere"}, "data set 'nowhere' not found"),
+        ({"a": {"backbone": "tiny3d"}}, {"manifest": "none.jsonl"}, "manifest not found: none.jsonl"),
+        ({"a": {"backbone": "tiny3d"}}, {}, "data.root is not set"),
+        ({"a": {"detector": "picture.onnx"}}, {"root": "nowhere", "layout": "mot"}, "data set not found: nowhere"),
+        ({"a": {"detector": "picture.onnx"}}, {"root": "nowhere"}, "data.layout is not set"),
+    ],
+)
+def test_data_that_is_not_there_is_told_before_models_are_opened(
+    models: dict, data: dict, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speed_run, "open_model", lambda *_, **__: pytest.fail("a model was opened"))
+    picture_model(Path("picture.onnx"))
+    assert benchmark(write(Path("b.yaml"), models, data=data), "--out", "out") == 2
+    assert text in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_detectors_on_a_video_below_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person stands where the detector says, in the second of two stretches; the baseline looks for persons too, but finds none."""
+    root = tmp_path / "root"
+    (root / "walk").mkdir(parents=True)
+    for name, classes in (("good", "[person, dog]"), ("bad", "[dog, person]")):
+        found = picture_model(root / f"{name}.onnx").with_suffix(".yaml")
+        found.write_text(found.read_text().replace("[cat, dog]", classes))
+    values = np.zeros(48)
+    values[:6] = (0, 0, 0.5, 0.5, 0.9, 0)
+    picture = np.kron((values * 255).round().astype(np.uint8).reshape(4, 4, 3), np.ones((16, 16, 1), np.uint8))
+    write_video(root / "walk" / "walk.mp4", [picture] * 60, fps=10, lossless=True)
+    (root / "walk" / "keyframes.txt").write_text("1,1,0,0,32,32,1\n60,1,0,0,32,32,1\n")
+    data = {"root": "walk", "layout": "mot", "annotations": ["keyframes.txt"], "classes": ["person"]}
+    models = {"bad": {"detector": "bad.onnx"}, "good": {"detector": "good.onnx"}}
+    path = write(tmp_path / "frames.yaml", models, data=data, batches=[1])
+    assert benchmark(path, "--data.root", root, "--out", tmp_path / "out", "--end_to_end", "0") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert [summary["methods"][label]["metrics"]["ap50"]["mean"] for label in models] == [0.0, 1.0]
+    (pair,) = summary["paired"]
+    assert (pair["method"], pair["metric"], pair["difference"], pair["ci95"]) == ("good", "ap50", 1.0, [1.0, 1.0])
+    assert summary["data"]["models"]["good"]["judged_on"] == "2 frames of mot"
+    assert summary["data"]["models"]["good"]["input"] == "frames 64x64", "those of the video"
+    truth = shown_frames(DataSpec(**{**data, "root": str(root / "walk")}), runs=False)
+    assert summary["data"]["manifest"] == frames_identity(("person",), truth)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[2][:8] == ["good", "bad", "100.0", "[100.0,", "100.0]", "+100.0", "[+100.0,", "+100.0]"]
+    assert str(root) not in (tmp_path / "out" / "summary.json").read_text(encoding="utf-8")
+
+
+def test_a_detector_on_noise(tmp_path: Path) -> None:
+    models = {"pictures": {"detector": str(picture_model(tmp_path / "picture.onnx"))}}
+    path = write(tmp_path / "frames.yaml", models, shape={"height": 8, "width": 12})
+    assert benchmark(path, "--out", tmp_path / "out") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert summary["data"]["models"]["pictures"]["input"] == "frames 12x8"
+    assert summary["methods"]["pictures"]["parameters"] is None
+
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "pruned_int8", "all")}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
+    command = path.read_text(encoding="utf-8").splitlines()[0]
+    assert command == f"# vidkd benchmark --config configs/benchmark/{path.name} --data.root DIR"
+    named = read_benchmark(path).data
+    config = read_benchmark(path, [] if named is not None and named.root else shlex.split(command)[-2:])
+    assert config.data is not None
+    assert config.data.root
+    assert config.base in config.models
+    assert {model.backbone for model in config.models.values() if model.backbone} <= set(BACKBONES)
+
+
+def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
+    """In shipped configurations; the ratio of the exported original itself, where the baseline is in torch, is what the runtime gains."""
+    found = {}
+    for path in CONFIGS:
+        config = read_benchmark(path)
+        compressed = {label: spec for label, spec in config.models.items() if spec.is_exported and set(spec.what.split("/")) & COMPRESSED}
+        for label, spec in compressed.items():
+            original = config.models[str(config.against(label))]
+            assert (original.is_exported, original.runtime) == (True, spec.runtime), f"{path.name}: {label}"
+            assert not set(original.what.split("/")) & COMPRESSED
+        found[path.stem] = len(compressed)
+    assert (found["ucf101_4"], found["compressed_motion_shapes"]) == (5, 5)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_measure_cold_starts(path: Path) -> None:
+    """But those of DAVIS, whose detectors are those of PETS 2009 and are started there."""
+    wanted = 0 if path.stem.startswith("davis_") else 5
+    assert read_benchmark(path).cold_starts == wanted

@@ -1,6 +1,8 @@
 """Published weights exported, and run on real footage where there is no torch: as the text in docs/guides/deployment.md says."""
 
 import json
+import re
+import shlex
 import sys
 import venv
 from collections.abc import Sequence
@@ -10,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from speed_models import tiny_checkpoint
+from picture_model import picture_model
+from speed_models import tiny_checkpoint, tiny_export
 from started import run_to_end
-from test_export import BLOCKED, verb
+from test_export import BLOCKED, verb, without_torch
 
 pytestmark = pytest.mark.data
 
@@ -131,3 +134,27 @@ def test_the_short_list_of_packages_is_enough(
     checkpoint, file = tiny_checkpoint(tmp_path / "net.pt"), tmp_path / f"net{suffix}"
     assert verb("export", "--model", checkpoint, "--out", file) == 0
     check_predict(real_data, python, checkpoint, file, tmp_path)
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "deployment.md"
+
+
+def shown() -> list[list[str]]:
+    """The words of the commands on exported files in the guide's first section."""
+    section = GUIDE.read_text(encoding="utf-8").partition("\n## ")[0]
+    lines = re.findall(r"^vidkd ((?:predict|detect) .*\.onnx.*)$", section, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_commands_on_exported_files_run_without_torch(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = shown()
+    assert [words[0] for words in found] == ["predict", "detect"]
+    tiny_export(tmp_path / "student.onnx")
+    picture_model(tmp_path / "tiny.onnx")
+    (tmp_path / "clip.mp4").write_bytes(next((tiny_root / "videos" / "Down").iterdir()).read_bytes())
+    (tmp_path / "street.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for words in found:
+        done = without_torch(*words)
+        assert done.returncode == 0, done.stderr
+    assert next((tmp_path / "found").rglob("detections.jsonl")).stat().st_size

@@ -342,16 +342,3 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
     error = capsys.readouterr().err
     assert "was trained on other classes than other has" in error
     assert "Down, Grow, Right" in error
-
-
-@pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1", "--name=x"])
-def test_settings_that_judging_does_not_read_are_refused(run: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--model", run, "--device", "cpu", flag) == 2
-    text = capsys.readouterr().err
-    assert f"{flag.partition('=')[0]} means nothing to an evaluation" in text
-    assert "below --data., --train." in text
-
-
-def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--model", tmp_path / "nobody") == 2
-    assert f"checkpoint not found: {tmp_path / 'nobody'}" in capsys.readouterr().err

@@ -169,15 +169,6 @@ def test_a_class_that_is_never_judged_is_warned_of(tmp_path: Path, capsys: pytes
     assert "  fix     : a drawn split needs two groups of a class" in out
 
 
-def test_help_costs_no_heavy_import() -> None:
-    import sys
-
-    from started import run_to_end
-
-    code = "import sys, vidkd.cli.prepare_data; print(sorted({'torch', 'av', 'decord', 'cv2', 'scipy'} & set(sys.modules)))"
-    assert run_to_end([sys.executable, "-c", code], check=True).stdout == "[]\n"
-
-
 @pytest.mark.data
 def test_the_real_subset_of_ucf101(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare("ucf101", "--data.root", real_data / "ucf101_4", "--out", tmp_path / "ucf.jsonl") == 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -234,19 +233,6 @@ def test_device_is_short_for_the_setting(tiny_config: Config, tmp_path: Path, ca
     )
     assert train("--config", path, "--device", "cpu") == 0
     assert yaml.safe_load(Path(tiny_config().runs, "tiny", "config.yaml").read_text())["train"]["device"] == "cpu"
-
-
-@pytest.mark.parametrize("settings", [{"data.root": "/nowhere"}, {"data.root": ""}])
-def test_a_missing_data_set_says_where_what_and_how(
-    settings: dict[str, Any], tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train("--config", write(tiny_config(**settings), tmp_path / "c.yaml")) == 2
-    error = capsys.readouterr().err
-    assert "make demo" in error
-    assert "fix" in error
-    assert "data.root" in error
-    assert "no data?" in error
-    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("stem", ["ucf101", "mine"])

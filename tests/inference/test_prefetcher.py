@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
+from vidkd.base.errors import VideoError
 from vidkd.inference.prefetcher import Prefetcher
-
-
-def test_items_come_in_order_and_all_of_them() -> None:
-    with Prefetcher(range(200), depth=3) as ahead:
-        assert list(ahead) == list(range(200))
+from vidkd.inference.sources import open_source
+from vidkd.video import write_video
 
 
 def test_no_more_is_made_than_was_asked_for_and_depth_allows() -> None:
@@ -81,3 +82,18 @@ def test_none_says_that_nothing_came_in_time_and_no_item_is_lost() -> None:
         assert 0.04 <= time.monotonic() - start < 5
         goes_on.set()
         assert [item for item in taken if item is not None] == [2]
+
+
+def test_a_file_that_was_cut_between_two_packets_is_not_whole(frames_of: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    """No packet is torn, and the index at the file's beginning promises all frames."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    write_video(whole, frames_of(0, 0), fps=25)
+    with av.open(str(whole)) as container:
+        places = sorted(packet.pos for packet in container.demux(video=0) if packet.pos is not None and packet.size)
+    cut.write_bytes(whole.read_bytes()[: places[7]])
+    seen: list[int] = []
+    with open_source(str(cut)) as source, pytest.raises(VideoError, match="the video is not whole") as caught:
+        seen.extend(frame.index for frame in source.frames)
+    assert seen == list(range(len(seen)))
+    assert 0 < len(seen) <= 7
+    assert str(cut) in str(caught.value)

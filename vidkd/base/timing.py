@@ -2,8 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 Item = TypeVar("Item")
 
@@ -32,7 +34,8 @@ def measure(
     for _ in range(warmup):
         function()
     seconds = [timed(function, synchronise=synchronise, clock=clock) for _ in range(repeats)]
-    return Timing(percentile(seconds, 50), percentile(seconds, 95), repeats)
+    median_s, p95_s = np.percentile(seconds, (50, 95))
+    return Timing(float(median_s), float(p95_s), repeats)
 
 
 def timed(
@@ -48,15 +51,6 @@ def timed(
     function()
     wait()
     return clock() - start
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Percentile in [0, 100] with linear interpolation between the sorted values, as `numpy.percentile` has it."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def _nothing() -> None:
