@@ -3,7 +3,7 @@
     python docs/generate.py            # rewrites tables and pages
     python docs/generate.py --check    # exit code 1, naming what is out of date
 
-A table lies between `<!-- table ... -->` and `<!-- end -->`. `study`, `metric` and `methods` say what is in it, `reference` adds the paired
+A table is between `<!-- table ... -->` and `<!-- end -->`. `study`, `metric` and `methods` say what is in it, `reference` adds the paired
 difference to one method. `<!-- verdicts -->` is the table of docs/verdicts.yaml.
 """
 
@@ -19,6 +19,7 @@ import pandas
 import yaml
 
 from vidkd.report.page import table_markdown
+from vidkd.report.parts import Estimate, Table, format_estimate
 from vidkd.report.study import long_table, pivot, study_notes, study_tables
 
 ROOT = Path(__file__).parents[1]
@@ -36,16 +37,11 @@ def summary(study: str) -> Mapping[str, Any]:
     return content
 
 
-def points(value: float, *, sign: bool = False) -> str:
-    """A share in points of a hundred with one decimal; a rounded zero has no minus."""
-    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-    return text.replace("-0.0", "0.0" if not sign else "+0.0")
-
-
 def with_interval(value: float, interval: list[float] | None, *, sign: bool = False) -> str:
-    """`77.0 [67.1, 85.2]`; a value without an interval says so."""
-    ends = "no interval" if interval is None else ", ".join(points(end, sign=sign) for end in interval)
-    return f"{points(value, sign=sign)} [{ends}]"
+    """A share in points of a hundred, `77.0 [67.1, 85.2]`; a value without an interval says so."""
+    bounds = None if interval is None else (interval[0], interval[1])
+    number, ends = format_estimate(Estimate(value=value, ci95=bounds, signed=sign))
+    return f"{number} {ends or '[no interval]'}"
 
 
 def paired(study: str, method: str, reference: str, metric: str) -> tuple[float, list[float] | None]:
@@ -97,8 +93,7 @@ def verdicts() -> str:
 
 def as_markdown(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table_markdown(Table(title="", columns=tuple(head), rows=tuple(map(tuple, rows))))
 
 
 def study_page(study: str, config: Path | None) -> str:
@@ -151,7 +146,7 @@ def result_pages() -> dict[Path, str]:
 
 
 def generated(text: str) -> str:
-    """A page with its tables written anew."""
+    """A page with its tables written again."""
 
     def block(match: re.Match[str]) -> str:
         options = dict(word.split("=", 1) for word in match[3].split())

@@ -1,12 +1,13 @@
-"""One process against two that torchrun starts: the same global batch gives the same weights and the same validation."""
+"""Several processes: their shares, their teacher, what they count together."""
 
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from two_processes import torchrun
+from started import run_to_end
 
 from vidkd.base.files import read_json, read_jsonl
 from vidkd.base.settings import to_yaml
@@ -15,7 +16,16 @@ from vidkd.engine import fit
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.setup import training_sampler
-from vidkd.models.saved import read_checkpoint
+from vidkd.models.saved import load_classifier, read_checkpoint
+
+
+def torchrun(*arguments: str, script: Sequence[str] = ("-m", "vidkd.cli.main")) -> str:
+    """Run the vidkd command, or another script, in two processes on one machine; both end well. Returns their standard output."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *script, *arguments]
+    done = run_to_end(command, timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
 
 # nothing random and nothing that couples the clips of a batch
 SETTINGS = {
@@ -111,3 +121,31 @@ def test_processes_part_before_python_ends(tmp_path: Path) -> None:
     (tmp_path / "ends.py").write_text(ENDS)
     lines = torchrun(script=[str(tmp_path / "ends.py")]).splitlines()
     assert sorted(lines) == ["at the end False"] * 2 + ["sum 2.0 True"] * 2
+
+
+# nothing random and nothing that couples the clips of a batch
+TAUGHT = {
+    "task": "mars",
+    "teacher_settings": {"view": "flow", "train.steps": 1},
+    "model": {"freeze_norm": True, "dropout": 0.0},
+    "optim": {"optimiser": "sgd", "lr": 0.1, "warmup": 0.0},
+}
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_teacher_and_then_the_student(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Both weigh as those of one process do; a second call finds the teacher finished."""
+    alone = fit.fit(tiny_config(**TAUGHT, teacher=str(tmp_path / "one" / "teacher"), name="alone"), quiet=True).folder
+    teacher = tmp_path / "two" / "teacher"
+    (tmp_path / "config.yaml").write_text(to_yaml(tiny_config(**TAUGHT, teacher=str(teacher))), encoding="utf-8")
+    torchrun("train", "--config", str(tmp_path / "config.yaml"), "--name", "shared")
+    trained = (teacher / "checkpoints" / "last.pt").stat().st_mtime_ns
+    torchrun("train", "--config", str(tmp_path / "config.yaml"), "--name", "again")
+    assert (teacher / "checkpoints" / "last.pt").stat().st_mtime_ns == trained
+
+    assert (load_classifier(teacher).view, len(read_jsonl(teacher / "metrics.jsonl"))) == ("flow", 1)
+    runs = alone.parent
+    for one, two in ((tmp_path / "one" / "teacher", teacher), (alone, runs / "shared"), (alone, runs / "again")):
+        weights = [read_checkpoint(folder / "checkpoints" / "last.pt")["student"]["state"] for folder in (one, two)]
+        for name in weights[0]:
+            torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-5, atol=1e-6, msg=name)

@@ -1,4 +1,4 @@
-"""A name stands for one run: who comes again goes on with it, and nobody else gets in."""
+"""Folders of runs: names, settings that differ, who owns them."""
 
 import shutil
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import as_dict, merge
 from vidkd.engine import fit
-from vidkd.engine.config import RunConfig
-from vidkd.engine.run_folder import RunFolder
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.run_folder import RunFolder, differences
 
 Config = Callable[..., RunConfig]
 
@@ -75,3 +76,12 @@ def test_a_finished_run_is_found_and_not_trained_again(tiny_config: Config) -> N
     again = fit.fit(tiny_config(), quiet=True)
     assert (again.steps, again.seconds) == (first.steps, first.seconds)
     assert {path: path.stat().st_mtime_ns for path in (first.folder / "checkpoints").iterdir()} == files
+
+
+def test_a_run_older_than_a_setting_had_its_default() -> None:
+    """A setting that was added since a run began does not keep it from going on, as long as it stands at its default."""
+    new = load_config(settings={"task": "mars"})
+    old = merge(as_dict(new), {"optim.lr": 5.0})
+    old["data"] = {key: value for key, value in old["data"].items() if key != "decoder"}
+    assert differences(new, old) == {"optim.lr": (1e-3, 5.0)}
+    assert differences(load_config(settings={"task": "mars", "data.decoder": "pyav"}), old)["data.decoder"] == ("pyav", "auto")

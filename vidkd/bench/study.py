@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from vidkd.base.errors import ConfigError, DataError, VidkdError, unknown_name
 from vidkd.base.walk import map_files
 from vidkd.bench.store import Store
-from vidkd.engine.environment import environment
+from vidkd.engine.devices import environment
 from vidkd.engine.loop import InterruptedRunError
 
 log = logging.getLogger(__name__)

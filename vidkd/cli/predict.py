@@ -194,7 +194,7 @@ def _predict_along(video: str, opened: "OpenedClassifier", given: Settings, line
     from vidkd.inference.anticipate import Anticipator, too_short
     from vidkd.inference.observation_window import observation_window
     from vidkd.inference.sources import open_source
-    from vidkd.report.anticipation_overlay import OverlayWriter
+    from vidkd.report.overlay import OverlayWriter
 
     observation = observation_window(opened.data, opened.classifier.view, window_s=given.window_s)
     step_s = given.step_s or STEP_S

@@ -39,8 +39,7 @@ from vidkd.engine.interrupts import Interrupt
 from vidkd.inference.sources import Source, is_live
 from vidkd.report.annotate import draw_boxes
 from vidkd.report.page import render_report
-from vidkd.report.stream import key_frame_strips, stream_report
-from vidkd.report.stream_learning import FEWEST
+from vidkd.report.stream import FEWEST, key_frame_strips, stream_report
 from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)

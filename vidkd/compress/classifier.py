@@ -40,7 +40,7 @@ from vidkd.engine.evaluate import MAIN_METRIC, judge
 from vidkd.engine.fit import fit
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import check_trains, training_sampler, training_set
-from vidkd.engine.training_errors import count_bad
+from vidkd.engine.training_run import count_bad
 from vidkd.models.saved import ExportedModule, SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier

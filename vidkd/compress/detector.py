@@ -34,7 +34,7 @@ from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
-from vidkd.engine.training_errors import count_bad
+from vidkd.engine.training_run import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.saved import checkpoint_in

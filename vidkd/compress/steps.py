@@ -16,7 +16,7 @@ from vidkd.base.settings import as_dict, flatten
 from vidkd.compress.recipe import ExportConfig, PruneConfig, QuantiseConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files
-from vidkd.engine.environment import environment
+from vidkd.engine.devices import environment
 from vidkd.engine.run_folder import RunFolder
 from vidkd.models.saved import checkpoint_in
 

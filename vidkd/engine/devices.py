@@ -1,4 +1,4 @@
-"""Where a run computes: devices, precision, threads, and the processes that a launcher started."""
+"""Where a run computes: devices, precision, threads, the processes that a launcher started; and the versions and machine of a result."""
 
 import atexit
 import contextlib
@@ -6,7 +6,10 @@ import ctypes
 import logging
 import os
 import platform
+import sys
 from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
+from vidkd import __version__
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, first_line
 from vidkd.engine.loop_config import TrainConfig
@@ -137,3 +141,28 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all(mallopt(option, KEEP_BYTES) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "decord", "av", "lightning-fabric", "pytorchvideo")
+
+
+def environment() -> dict[str, str]:
+    """Versions of vidkd, Python and the libraries that decide a result, the processor, its cores and the threads in use."""
+    rows = {"vidkd": __version__, "python": sys.version.split()[0], "platform": platform.platform(), "processor": _processor()}
+    rows |= {"cores": str(os.cpu_count()), "threads": str(torch.get_num_threads())}
+    if torch.cuda.is_available():
+        rows["gpu"] = torch.cuda.get_device_name()
+    for package in PACKAGES:
+        try:
+            rows[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            rows[package] = "not installed"
+    return rows
+
+
+def _processor() -> str:
+    """The processor's name where the system reports it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

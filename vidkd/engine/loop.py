@@ -33,8 +33,7 @@ from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.loop_config import LoopConfig
 from vidkd.engine.optimiser import MovingAverage, build_optimizer, build_schedule, norm_scales, scale_l1, set_learning_rates
 from vidkd.engine.run_folder import MetricsLog, RunFolder
-from vidkd.engine.training_errors import count_bad_samples, not_finite, share_bad
-from vidkd.engine.training_run import Batch, TrainingRun
+from vidkd.engine.training_run import Batch, TrainingRun, count_bad_samples, not_finite, share_bad
 from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.models.saved import read_checkpoint, write_checkpoint
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError, require
 from vidkd.base.files import append_jsonl, atomic_write, lock, read_jsonl, writing
 from vidkd.base.settings import as_dict, default_settings, flatten, read_yaml, to_yaml
-from vidkd.engine.environment import environment
+from vidkd.engine.devices import environment
 from vidkd.engine.loop_config import LoopConfig
 
 log = logging.getLogger(__name__)

@@ -46,8 +46,7 @@ def run_suite(config: SuiteConfig, command: str) -> dict[str, Any]:
     """Measure all parts in turn; the content of performance.json."""
     from vidkd.bench.performance.rows import Setting
     from vidkd.bench.performance.videos import CLIPS_A_SIZE, FPS, FRAMES, QUICK_CLIPS, SIZES
-    from vidkd.engine.devices import keep_freed_memory
-    from vidkd.engine.environment import environment
+    from vidkd.engine.devices import environment, keep_freed_memory
     from vidkd.video.writer import GOP_FRAMES
 
     keep_freed_memory()  # as training does

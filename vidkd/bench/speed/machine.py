@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vidkd.base.cores import available_cores, processor_flags
-from vidkd.engine.environment import environment
+from vidkd.engine.devices import environment
 from vidkd.runtime.networks import TF32_OVERRIDE
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
@@ -19,7 +19,7 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def machine() -> dict[str, str]:
-    """The rows of `vidkd.engine.environment`, and what else decides speed."""
+    """The rows of `vidkd.engine.devices.environment`, and what else decides speed."""
     rows = {name: value for name, value in environment().items() if name != "threads"}  # each figure has its own
     for name in RUNTIMES:
         try:
