@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.bench.draws import metric_interval
 from vidkd.bench.intervals import Cell
 from vidkd.bench.speed.accuracy import Accuracy
 from vidkd.bench.speed.cold_start import ColdStart
 from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.cost import Cost
-from vidkd.bench.speed.draws import metric_interval
 from vidkd.bench.speed.rounds import Figure
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vidkd.bench.draws import Intervals, clip_draws, clip_intervals, frame_intervals, metric_interval
 from vidkd.bench.intervals import factor_of
-from vidkd.bench.judged_intervals import Intervals, clip_intervals, frame_intervals
-from vidkd.bench.speed.draws import clip_draws, metric_interval
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import BoxJudgement

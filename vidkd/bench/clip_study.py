@@ -14,9 +14,10 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.settings import as_dict, flatten, load_settings
 from vidkd.base.yaml_files import merge
 from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell
+from vidkd.bench.clip_summary import clip_scores, percents_of, summarise
 from vidkd.bench.localisation import measure_pointing
-from vidkd.bench.observed import ACCURACY, clip_scores, mean_name, percents_of
 from vidkd.bench.study import CellKey, Chosen, Phase, Places, Study
+from vidkd.bench.summary import ACCURACY, mean_name
 from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import run_recipe
@@ -192,8 +193,6 @@ class ClipStudy(Study):
 
     def summarise(self, cells: Mapping[str, Mapping[str, Any]], claims: Mapping[str, str]) -> dict[str, Any]:
         """As `Study`."""
-        from vidkd.bench.clip_summary import summarise
-
         return summarise(self, cells, claims)
 
 

@@ -10,9 +10,20 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.bench.intervals import Cell
-from vidkd.bench.observed import ACCURACY, clip_scores, is_accuracy, mean_name, parsed, percents_of, under
-from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Method, Metric, Paired, build_summary
-from vidkd.engine.evaluate import remarks_on
+from vidkd.bench.summary import (
+    ACCURACY,
+    AREA,
+    CONDITION_PARAMETERS,
+    CONDITION_SECONDS,
+    Method,
+    Metric,
+    Paired,
+    build_summary,
+    mean_name,
+    parsed,
+    under,
+)
+from vidkd.engine.evaluate import area_weights, remarks_on
 from vidkd.engine.metrics import confusion_matrix
 
 if TYPE_CHECKING:
@@ -24,6 +35,7 @@ Found: TypeAlias = Mapping[str, Sequence[Content]]
 """Finished cells by method."""
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, besides correctness."""
+_PREDICTED = "predicted@obs"
 SELECTED = "selected"
 """The method that takes, in each fold, the cells of the candidate that this fold's validation groups chose, where folds differ in it."""
 
@@ -240,3 +252,31 @@ def shared_rows(rows: Content, others: Content) -> tuple[list[int], list[int]]:
     counts, other_counts = Counter(here), Counter(there)
     mine, theirs = ([place for place, name in enumerate(side) if counts[name] == other_counts[name]] for side in (here, there))
     return mine, theirs
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is worked out clip by clip from the predictions."""
+    return metric.partition("@")[0] in (ACCURACY, AREA)
+
+
+def percents_of(rows: Mapping[str, Any]) -> list[float]:
+    """The observed shares, in percent and rising, at which a cell's predictions were made; none for one prediction a clip."""
+    return sorted(float(name.removeprefix(_PREDICTED)) for name in rows if name.startswith(_PREDICTED))
+
+
+def clip_scores(rows: Mapping[str, Any], metric: str) -> NDArray[np.float64]:
+    """(N,) what each clip contributes to `top1`, `top1_area`, `top1@obs20` or `top1@obs20-50`; their mean over clips is the metric.
+
+    rows: predictions of a cell. Where they were made at several observed shares, `top1` is the mean over all of them, a range the mean over
+    those in it, and the area weighs each as the trapezoid rule does. Raises DataError if there is none at a share that is named.
+    """
+    percents, labels, name = percents_of(rows), np.asarray(rows["label"]), parsed(metric)
+    if not percents and not name.word:
+        return np.asarray(np.equal(rows["predicted"], labels), np.float64)
+    if name.word and not {name.low, name.high} <= set(percents):
+        judged = ", ".join(f"{percent:g} %" for percent in percents)
+        raise DataError(f"cells have no predictions for '{metric}'", observed=judged or "whole clips")
+    weights = np.array([not name.word or name.low <= percent <= name.high for percent in percents], np.float64)
+    weights = area_weights(percents) if metric == AREA else weights / weights.sum()
+    right = np.array([np.equal(rows[f"{_PREDICTED}{percent:g}"], labels) for percent in percents], np.float64)
+    return np.asarray(weights @ right)

@@ -7,8 +7,8 @@ import numpy as np
 
 from vidkd.bench.clip_study import COSTS
 from vidkd.bench.clip_summary import as_cell
+from vidkd.bench.draws import frame_draws, metric_interval
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
-from vidkd.bench.speed.draws import frame_draws, metric_interval
 from vidkd.bench.summary import Bounds, Method, Metric, Paired, build_summary
 from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import ORIGINAL, Outcome

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,9 @@ CONDITION_SECONDS, CONDITION_PARAMETERS = "train_s", "parameters"
 """Metrics that say under one condition what `Method` says of all of them together."""
 METRIC_LETTERS = "small letters, digits, _, . and -"
 Bounds = tuple[float, float] | None
+ACCURACY, AREA = "top1", "top1_area"
+_NUMBER = r"\d+(?:\.\d+)?"
+_CONDITION = re.compile(rf"(?P<word>[a-z_]+)(?P<low>{_NUMBER})(?:-(?P<high>{_NUMBER}))?(?:\.(?P<other>.+))?")
 
 
 class Metric(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,6 +95,40 @@ class Summary(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 def fits_in_metric(part: str) -> bool:
     """Whether a text may end the name of a metric: a condition behind its @, or the name of a method (METRIC_LETTERS)."""
     return re.fullmatch(r"[a-z0-9_.-]+", part) is not None
+
+
+class MetricName(NamedTuple):
+    """What `top1@obs20-50.labels25` is made of: base, word of the condition, its lowest and highest number, what follows ("")."""
+
+    base: str
+    word: str
+    low: float
+    high: float
+    other: str
+
+    @property
+    def numbers(self) -> str:
+        """The condition's number as a reader has it: `20`, `20-50`."""
+        return f"{self.low:g}-{self.high:g}" if self.low != self.high else f"{self.low:g}"
+
+
+def parsed(metric: str) -> MetricName:
+    """The parts of a metric's name; a condition without a number (`latency_ms@b1t1`) stays whole in `other`."""
+    base, _, condition = metric.partition("@")
+    found = _CONDITION.fullmatch(condition)
+    if found is None:
+        return MetricName(base, "", 0, 0, condition)
+    return MetricName(base, found["word"], float(found["low"]), float(found["high"] or found["low"]), found["other"] or "")
+
+
+def under(metric: str, condition: str | None) -> str:
+    """A metric's name with the condition of its entry: top1@labels25, top1@obs20.labels25."""
+    return f"{metric}{'.' if '@' in metric else '@'}{condition}" if condition else metric
+
+
+def mean_name(fractions: Sequence[float]) -> str:
+    """The metric that is the mean over observed fractions: `top1@obs20-50` for 0.2 to 0.5, `top1@obs20` for one."""
+    return f"{ACCURACY}@obs{MetricName('', '', 100 * fractions[0], 100 * fractions[-1], '').numbers}"
 
 
 def build_summary(

@@ -49,7 +49,6 @@ def run(given: Settings) -> int:
     """Measure."""
     from vidkd.base.settings import load_settings, read_yaml
     from vidkd.base.yaml_files import find_config
-    from vidkd.bench.performance.suite import SuiteConfig
     from vidkd.bench.speed.config import BenchmarkConfig, read_benchmark
 
     if given.list_settings:
@@ -60,7 +59,13 @@ def run(given: Settings) -> int:
     where = ["--data.root=DIR"] if roots else []
     command = shlex.join(["vidkd", "benchmark", "--config", given.config, *others, *where])
     suite = "parts" in read_yaml(path).content
-    config: Any = load_settings(SuiteConfig, path, overrides=given.settings) if suite else read_benchmark(path, others)
+    config: Any
+    if suite:
+        from vidkd.bench.performance.suite import SuiteConfig
+
+        config = load_settings(SuiteConfig, path, overrides=given.settings)
+    else:
+        config = read_benchmark(path, others)
     if roots and not suite:
         root = data_root("" if config.data is None else config.data.root, roots_of(given.settings), roots)
         config = read_benchmark(path, [*others, f"--data.root={root}"])

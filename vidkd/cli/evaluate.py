@@ -30,7 +30,7 @@ from vidkd.cli.outputs import check_folder
 from vidkd.cli.verb_parser import list_settings
 
 if TYPE_CHECKING:
-    from vidkd.bench.judged_intervals import Intervals
+    from vidkd.bench.draws import Intervals
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
@@ -235,7 +235,7 @@ def _judgement(subset: str, judged: "_Judged", config: "RunConfig", clips: "Clip
 def _write_evaluation(given: Settings, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
     """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most; and the hash of what was judged."""
     from vidkd.base.files import sha256, write_json
-    from vidkd.bench.judged_intervals import clip_intervals
+    from vidkd.bench.draws import clip_intervals
     from vidkd.engine.metrics import confusion_matrix, per_class
     from vidkd.models.saved import checkpoint_in
 

@@ -11,7 +11,7 @@ from vidkd.cli.evaluate import check_judging_reads, metric_lines, run_folder
 from vidkd.cli.verb_parser import list_settings
 
 if TYPE_CHECKING:
-    from vidkd.bench.judged_intervals import Intervals
+    from vidkd.bench.draws import Intervals
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import BoxJudgement
     from vidkd.runtime.detector import Detector
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def evaluate_detector(arguments: argparse.Namespace) -> int:
     """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
     from vidkd.base.files import sha256
-    from vidkd.bench.judged_intervals import frame_intervals
+    from vidkd.bench.draws import frame_intervals
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import judge_boxes
     from vidkd.detection.frames import read_frames

@@ -17,7 +17,7 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VideoError, VidkdError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.base.settings import as_dict
-from vidkd.bench.streams.policies_study import write_policies_study
+from vidkd.bench.streams.study import write_policies_study
 from vidkd.cli import study as study_verb
 from vidkd.cli.detect_run import FINISHING, STOPPED, kept, kept_record, out_folder, stream_config
 from vidkd.cli.learning import budget_of, open_both, oracle_files, student_files

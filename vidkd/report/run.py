@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError, require
 from vidkd.base.files import read_json, read_jsonl, sha256
 from vidkd.base.settings import read_yaml
+from vidkd.bench.clip_summary import clip_scores
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
-from vidkd.bench.observed import ACCURACY, AREA, clip_scores, mean_name
+from vidkd.bench.summary import ACCURACY, AREA, mean_name
 from vidkd.data.layouts.common import shortened
 from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class

@@ -7,9 +7,8 @@ import numpy as np
 
 from vidkd.base.errors import require
 from vidkd.base.progress import duration
-from vidkd.bench.observed import AREA, parsed
 from vidkd.bench.streams.summary import by_method_and_share
-from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS
+from vidkd.bench.summary import AREA, CONDITION_PARAMETERS, CONDITION_SECONDS, parsed
 from vidkd.detection.metrics import pooled_f1
 from vidkd.report.figures import INK, SERIES, accuracy_by_condition, canvas, finish, paired_bars, seed_dots, short
 from vidkd.report.parts import Estimate, Figure, Report, Table, TableCell, is_share

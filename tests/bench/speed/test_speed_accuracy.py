@@ -14,8 +14,8 @@ from speed_models import tiny_checkpoint, tiny_classifier, tiny_run
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import read_json
+from vidkd.bench import draws
 from vidkd.bench.intervals import Cell, bootstrap_ci
-from vidkd.bench.speed import draws
 from vidkd.bench.speed.accuracy import difference, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec
 from vidkd.bench.speed.end_to_end import ClipReader

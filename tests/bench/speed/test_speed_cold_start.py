@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import CheckpointError
-from vidkd.bench.speed.cold_start import ColdStart, cold_start
+from vidkd.bench.speed.cold_start import MARK, ColdStart, cold_start, peak_bytes, peak_gpu_bytes, start
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.fresh_process import MARK, peak_bytes, peak_gpu_bytes, start
 
 TOLD = {"answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None}
 ANSWER = f"{MARK}{json.dumps(TOLD)}"
-FRESH = "from vidkd.bench.speed.fresh_process import main; main()"
+FRESH = "from vidkd.bench.speed.cold_start import main; main()"
 
 
 def started(code: str, spec: ModelSpec | None = None, limit_s: float = 60) -> ColdStart:

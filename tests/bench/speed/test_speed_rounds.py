@@ -8,8 +8,9 @@ import torch
 from fake_clocks import FakeCuda, FakeTime
 
 from vidkd.base.timing import timed
-from vidkd.bench.speed.machine import machine, same_machine
+from vidkd.bench.speed.compare import same_machine
 from vidkd.bench.speed.rounds import block, clock_of, interleave, median, rate, ratio
+from vidkd.bench.speed.run import machine
 
 
 @pytest.mark.parametrize(("over_after", "counted"), [(1, 0), (2, 1), (3, 2), (9, 4)])

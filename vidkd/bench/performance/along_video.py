@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.bench.performance.rows import Part, Setting, per_second, ratio_row
-from vidkd.bench.performance.stream_models import STUDENTS as DETECTORS
-from vidkd.bench.performance.stream_models import VIDEO, folder, frames_of_video, open_student, why_absent
+from vidkd.bench.performance.streams import STUDENTS as DETECTORS
+from vidkd.bench.performance.streams import VIDEO, folder, frames_of_video, open_student, why_absent
+from vidkd.bench.performance.suite import Part, Setting, per_second, ratio_row
 from vidkd.bench.performance.videos import FPS, moving_textures
 from vidkd.detection.stream import DetectorStepper, StreamConfig, walk_stream
 from vidkd.engine.config import load_config
@@ -39,7 +39,7 @@ TEXT = (
 )
 
 
-def run(setting: Setting) -> Part:
+def measure_along_video(setting: Setting) -> Part:
     """Both students along one generated video."""
     torch.set_num_threads(1)  # one core decodes, one computes
     frames = QUICK_FRAMES if setting.quick else FRAMES

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidkd.base.yaml_files import shipped_folder
-from vidkd.bench.performance.rows import Part, Setting, milliseconds
+from vidkd.bench.performance.suite import Part, Setting, milliseconds
 from vidkd.bench.performance.videos import moving_textures
 from vidkd.compress.quantise import quantise
 from vidkd.compress.recipe import QuantiseConfig
@@ -34,7 +34,7 @@ Heads: TypeAlias = list[NDArray[np.float32]]
 Run: TypeAlias = Callable[[NDArray[np.float32]], Heads]
 
 
-def run(setting: Setting) -> Part:
+def measure_integers(setting: Setting) -> Part:
     """All of them in turn."""
     torch.set_num_threads(1)
     runs, integers = alternatives(quick=setting.quick)

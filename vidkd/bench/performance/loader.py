@@ -1,12 +1,14 @@
-"""The training loader against bare decoding and against pipelines of other libraries to the same end."""
+"""The training loader against bare decoding and pipelines of other libraries to the same end, and optical flow computed on the fly."""
 
 import functools
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,11 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidkd.base.random_streams import random_stream
-from vidkd.bench.performance.rows import Measured, Part, Setting
-from vidkd.bench.performance.videos import SEED, TRAINING_DATA, WINDOW, ClipSet, training_set
+from vidkd.bench.performance.suite import Measured, Part, Setting, per_second
+from vidkd.bench.performance.videos import FPS, SEED, TRAINING_DATA, WINDOW, ClipSet, moving_textures, training_set
 from vidkd.data.dataset import ClipDataset
+from vidkd.data.flow import Preset, dis_flow
 from vidkd.data.loaders import StepSampler, training_loader
 from vidkd.data.windows import choose_window
+from vidkd.video import open_video, write_video
 from vidkd.video.opening import Backend
 
 BATCH = 4
@@ -36,7 +40,7 @@ Samples: TypeAlias = "Dataset[dict[str, Any]]"
 Read: TypeAlias = Callable[[str, Sequence[int], NDArray[np.float64]], Tensor]
 
 
-def run(setting: Setting) -> Part:
+def measure_loader(setting: Setting) -> Part:
     """All sets of videos, with workers and without (there against bare decord only)."""
     torch.set_num_threads(1)
     part = Part(
@@ -83,7 +87,7 @@ def batches_per_second(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
 ) -> float:
-    """A round of an endless loader, timed at full pace, which leaves no work behind that would run in the time of another.
+    """A round of an endless loader, timed at full pace, which leaves no work behind that would measure_loader in the time of another.
 
     ahead: batches that the workers make before they are asked for; those are ready when a round begins, so they do not count. After
     `count` further ones it waits until the workers have made as many ahead again.
@@ -154,7 +158,7 @@ def read_with_pytorchvideo(path: str, indices: Sequence[int], times_s: NDArray[n
 
 
 def peers(clips: ClipSet) -> tuple[dict[str, Samples], list[str]]:
-    """The rivals that run here, by name, and a sentence for each one that does not, without folders of this machine."""
+    """The rivals that measure_loader here, by name, and a sentence for each one that does not, without folders of this machine."""
     readers = {"decord": read_with_decord, "torchcodec": read_with_torchcodec, "pytorchvideo EncodedVideo": read_with_pytorchvideo}
     found: dict[str, Samples] = {}
     absent = []
@@ -169,3 +173,37 @@ def peers(clips: ClipSet) -> tuple[dict[str, Samples], list[str]]:
         else:
             found[f"{name} + torchvision.transforms.v2"] = rival
     return found, absent
+
+
+FLOW_SIZES = ((320, 240), (96, 72))
+PRESETS: tuple[Preset, ...] = ("ultrafast", "fast", "medium")
+FLOW_STEP = 4
+DECODED = 100
+
+
+def measure_flow(setting: Setting) -> Part:
+    """Every preset at every size, and decoding at that size."""
+    cv2.setNumThreads(1)
+    pairs = 8 if setting.quick else 32
+    part = Part(
+        title="Optical flow",
+        text=f"`dis_flow` between frames {FLOW_STEP} apart, conversion to grey included, and decoding an H.264 video of the same size from "
+        "its first frame on, file opening included. Frames or pairs a second; a ratio is the time of a pair to that of a decoded frame.",
+        settings={"threads": 1, "pairs a round": pairs, "decoded frames a round": DECODED, "cv2": str(cv2.__version__)},
+    )
+    for width, height in FLOW_SIZES:
+        path = setting.scratch / f"flow-{width}x{height}.mp4"
+        frames = np.stack(list(moving_textures(width, height, DECODED, seed=0)))
+        write_video(path, frames, fps=FPS)
+        work: dict[str, Measured] = {"decode in order": partial(per_second, partial(_decode, path), DECODED)}
+        for preset in PRESETS:
+            flow = partial(dis_flow, frames[:pairs], frames[FLOW_STEP : FLOW_STEP + pairs], preset=preset)
+            work[f"DIS {preset}"] = partial(per_second, flow, pairs)
+        ratios = [("decode in order", f"DIS {preset}", "") for preset in PRESETS]
+        part.compare(work, "a second", ratios, rounds=setting.rounds, where=f", {width}x{height}")
+    return part
+
+
+def _decode(path: Path) -> Any:
+    with open_video(path) as video:
+        return video.frames_at_indices(range(DECODED))

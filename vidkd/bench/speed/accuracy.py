@@ -10,12 +10,12 @@ import torch
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.clip_summary import as_cell
+from vidkd.bench.draws import Draws, clip_draws, frame_draws, metric_interval
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
-from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
-from vidkd.bench.speed.draws import Draws, clip_draws, frame_draws, metric_interval
 from vidkd.bench.speed.opening import OpenModel
 from vidkd.bench.speed.rounds import Figure
+from vidkd.bench.summary import ACCURACY
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.learned_from import check_unseen
 from vidkd.data.manifest import Clip

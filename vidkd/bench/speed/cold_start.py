@@ -1,4 +1,9 @@
-"""Cold starts: a new process imports, opens a model and answers once; timed from outside, from its start to its answer."""
+"""Cold starts: a new process imports, opens a model and answers once; timed from outside, from its start to its answer.
+
+The process is this module run as `python -m vidkd.bench.speed.cold_start`: a request comes as JSON on standard input, a line goes back
+that begins with MARK, for libraries may write to standard output too.
+An exported file is opened without torch, as `vidkd predict` opens it.
+"""
 
 import contextlib
 import dataclasses
@@ -12,13 +17,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.fresh_process import MARK
 
-COMMAND = (sys.executable, "-m", "vidkd.bench.speed.fresh_process")
+COMMAND = (sys.executable, "-m", "vidkd.bench.speed.cold_start")
 LIMIT_S = 300.0
+MARK = "vidkd cold start: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +89,48 @@ def _end(process: "subprocess.Popen[str]") -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+
+
+def main() -> int:
+    """Answer one request: {"spec", "shape", "threads", "device"}."""
+    request = json.load(sys.stdin)
+    try:
+        found = start(request)
+    except VidkdError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")  # on a line of its own, whatever was written before
+    return 0
+
+
+def start(request: dict[str, Any]) -> dict[str, Any]:
+    """Open the model and answer one sample of noise."""
+    from vidkd.bench.speed.opening import open_model
+    from vidkd.bench.speed.rounds import clock_of
+
+    spec, shape = ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])
+    opened = open_model(spec, threads=request["threads"], device=request["device"], shape=shape)
+    opened.begin()
+    sample = opened.input.noise(1, 0)
+    answer_s = clock_of(opened.device)(lambda: opened.answer(sample))
+    return {"answer_s": answer_s, "peak_bytes": peak_bytes(), "peak_gpu_bytes": peak_gpu_bytes()}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held. ru_maxrss is not reset when a process is started, so Linux's own mark comes first."""
+    import resource
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_gpu_bytes() -> int | None:
+    """The most memory of tensors on the GPU; None without CUDA in use."""
+    cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
+    return int(cuda.max_memory_allocated()) if cuda is not None and cuda.is_initialized() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

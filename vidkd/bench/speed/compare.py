@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vidkd.base.errors import DataError
-from vidkd.bench.speed.machine import same_machine
 
 Verdict = Literal["same", "better", "worse", "unknown", "gone", "new"]
 TIMES = ("latency", "throughput", "end_to_end", "cold_start", "first_answer")
@@ -64,6 +63,11 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
                 verdict = _verdict(base, *pair, tolerance)
                 changes.append(Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=verdict))
     return changes
+
+
+def same_machine(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two environments are of one kind of machine, so that seconds of one can be compared with seconds of the other."""
+    return all(first.get(name) == second.get(name) for name in ("processor", "processor flags", "cores", "cores of this process", "gpu"))
 
 
 def check_is_benchmark(summary: Mapping[str, Any]) -> None:

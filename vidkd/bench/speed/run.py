@@ -4,16 +4,19 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from numpy.typing import NDArray
 
-from vidkd.base.cores import check_threads
+from vidkd.base.cores import available_cores, check_threads, processor_flags
 from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
 from vidkd.base.settings import place_of
 from vidkd.bench.speed.accuracy import Accuracy, check_data_set, judge_clips, judge_frames, shown_clips, shown_frames
@@ -21,12 +24,12 @@ from vidkd.bench.speed.cold_start import ColdStart, cold_start
 from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ShapeSpec, located
 from vidkd.bench.speed.cost import Cost, cost_of
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
-from vidkd.bench.speed.machine import load, machine, without_tf32
 from vidkd.bench.speed.opening import OpenModel, frame_input, open_model
 from vidkd.bench.speed.rounds import block, clock_of, interleave
 from vidkd.engine.checkpoint import warn_if_unfinished
-from vidkd.engine.devices import keep_freed_memory
+from vidkd.engine.devices import environment, keep_freed_memory
 from vidkd.engine.interrupts import Interrupt
+from vidkd.runtime.networks import TF32_OVERRIDE
 
 log = logging.getLogger(__name__)
 Rounds: TypeAlias = list[list[float]]
@@ -302,3 +305,45 @@ def _named(label: str) -> Iterator[None]:
         yield
     except VidkdError as error:
         raise error.with_lines(model_of_the_benchmark=label) from error
+
+
+RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+ARM_FLAGS = ("asimd", "asimddp", "sve", "i8mm", "bf16")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def machine() -> dict[str, str]:
+    """The rows of `vidkd.engine.devices.environment`, and what else decides speed."""
+    rows = {name: value for name, value in environment().items() if name != "threads"}  # each figure has its own
+    for name in RUNTIMES:
+        try:
+            rows[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            rows[name] = "not installed"
+    flags = processor_flags()
+    return {
+        **rows,
+        "cores of this process": str(available_cores()),
+        "processor flags": " ".join(flag for flag in (*FLAGS, *ARM_FLAGS) if flag in flags) or "unknown",
+        "governor": GOVERNOR.read_text(encoding="utf-8").strip() if GOVERNOR.exists() else "unknown",
+        "load before": load(),
+    }
+
+
+def load() -> str:
+    """Processes that wanted to run in the last minute, on average: other processes make timings noisy."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def without_tf32() -> dict[str, str]:
+    """Let a GPU multiply float32 in full precision, in torch, in other libraries and in processes that are started from now on.
+
+    Nothing where CUDA is not in use. Other libraries follow the variable of NVIDIA's, and so do sessions of ONNX Runtime
+    (`vidkd.runtime.networks`). Returns what to record of the machine.
+    """
+    if not torch.cuda.is_available():
+        return {}
+    os.environ[TF32_OVERRIDE] = "0"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return {"TF32": "off", "CUDA": str(torch.version.cuda)}

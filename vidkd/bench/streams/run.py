@@ -12,13 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
-from vidkd.bench.streams.carried import Carrier, FlowCarrier, TrackCarrier
 from vidkd.bench.streams.figures import judged
 from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.methods import AdaptedOffline, Asked, FirstTenth, Frozen, OnlineLearning, StreamMethod, calls_of
+from vidkd.bench.streams.methods import (
+    AdaptedOffline,
+    Asked,
+    Carrier,
+    FirstTenth,
+    FlowCarrier,
+    Frozen,
+    OnlineLearning,
+    StreamMethod,
+    TrackCarrier,
+    calls_of,
+)
+from vidkd.bench.streams.oracle import KnownOracle, OracleBoxes, WrongOracle, oracle_boxes
 from vidkd.bench.streams.study import HINDSIGHT, Learning, StreamStudy, learning_of, selector_name
-from vidkd.bench.streams.wrong_oracle import WrongOracle
 from vidkd.bench.study import CellKey, Chosen, Places
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.metrics import FrameCounts, f1_against

@@ -1,4 +1,4 @@
-"""Studies along streams: what a cell is, what it depends on, and how it is judged."""
+"""Studies along streams: what a cell is, what it depends on, how it is judged; and the study of all policies along the video of a run."""
 
 import dataclasses
 import functools
@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.files import atomic_write
 from vidkd.base.roots import find_below
 from vidkd.base.settings import flatten, load_settings
 from vidkd.base.yaml_files import merge
 from vidkd.bench.streams.figures import StreamCounts
 from vidkd.bench.streams.spec import PER_SEED, OracleSpec, StreamStudySpec
 from vidkd.bench.study import EVERYWHERE, CellKey, Chosen, Phase, Places, Study, check_known
-from vidkd.detection.online import Replay, Update
+from vidkd.detection.online import Replay, Student, Update
 from vidkd.detection.online.key_frames import NEEDS_HEADS
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
+from vidkd.detection.saved import write_darknet
 from vidkd.runtime.metadata import read_names
 from vidkd.video.files import content_of
 
@@ -124,8 +127,8 @@ class StreamStudy(Study):
 
     def prepare(self, keys: Sequence[CellKey], places: Places) -> None:
         """Ask the oracle about every frame of the streams, in this process. Raises ConfigError where tuning and test share frames."""
-        from vidkd.bench.streams.answers import oracle_boxes
         from vidkd.bench.streams.footage import check_streams_apart, stretches_of
+        from vidkd.bench.streams.oracle import oracle_boxes
 
         if keys:
             check_streams_apart(self, places)
@@ -243,3 +246,66 @@ def learning_of(spec: StreamStudySpec, key: CellKey, chosen: Chosen) -> Learning
 @functools.lru_cache(maxsize=256)  # cells of one method differ only in seed, stream and share, and typed reading is slow
 def _built_learning(settings: str) -> Learning:
     return load_settings(Learning, settings=json.loads(settings), where="update and replay of a method")
+
+
+STUDY_FILE = "study.yaml"
+STREAM = "video"
+POLICIES_TEXT = (
+    "Every policy asks the same oracle on as many frames, and the student learns from it alike. Boxes are scored against the oracle's of "
+    "every frame, before it is learned from. Hindsight knows where the student errs, the oracle is asked everywhere: neither can be had."
+)
+
+
+def write_policies_study(
+    folder: Path,
+    *,
+    video: Path,
+    student: Student,
+    oracle: ModelFiles,
+    learning: Mapping[str, Any],
+    heads: bool,
+    shares: Sequence[float],
+    seed: int,
+    selector: Path | None = None,
+) -> Path:
+    """Write the frozen student and a study for `vidkd study` into a folder; returns the study's path.
+
+    learning: plain settings of `update` and `replay`. heads: whether raw heads of the oracle are learned from. shares: of frames sent to
+    the oracle, in (0, 1]. selector: the file of a trained one, one more policy. Raises CheckpointError if the disk is full.
+    """
+    # whole paths: a file of the same name below a root of the user's would be found first
+    cfg, weights, names = (
+        str(path.resolve()) for path in write_darknet(folder, student.net, student.class_names, resize=student.detector.resize)
+    )
+    files = {"cfg": cfg, "weights": weights, "names": names}
+    methods: dict[str, Any] = {"student": {"kind": "frozen", "label": "no learning"}}
+    methods |= {name: {"policy": name, "label": name.replace("_", " ")} for name in BARE}
+    if selector is not None:
+        methods["selector"] = {"policy": str(selector.resolve()), "label": selector.name}
+    methods |= {HINDSIGHT: {"policy": HINDSIGHT}, "oracle": {"kind": "oracle", "label": "oracle on every frame"}}
+    content = {
+        "study": "policies",
+        "title": f"Key-frame policies along {video.name}",
+        "text": POLICIES_TEXT,
+        "student": {**files, "resize": student.detector.resize, "nms_iou": student.detector.nms_iou},
+        "oracle": {**_oracle(oracle), "heads": heads},
+        "streams": {STREAM: {"segments": [{"video": str(video.resolve())}]}},
+        "calls": list(shares),
+        "seeds": [seed],
+        "update": dict(learning["update"]),
+        "replay": {name: value for name, value in learning["replay"].items() if name != "seed"},
+        "methods": methods,
+    }
+    path = folder / STUDY_FILE
+    with atomic_write(path) as file:
+        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+    return path
+
+
+def _oracle(files: ModelFiles) -> dict[str, Any]:
+    """Its files with whole paths, and what else is given of it."""
+    paths = {name: getattr(files, name) for name in ("model", "weights", "names", "metadata")}
+    given = {name: getattr(files, name) for name in ("score", "nms_iou", "resize")}
+    return {name: str(Path(path).resolve()) for name, path in paths.items() if path} | {
+        name: value for name, value in given.items() if value is not None
+    }

@@ -1,20 +1,22 @@
-"""What the models of a benchmark would have scored on other groups of clips or frames: resampled, with every metric worked out again.
+"""What models would have scored on other groups of clips or frames: resampled, with every metric worked out again.
 
 All models that were judged on the same clips or frames see the same draws, in this run and in any other, so they are compared draw by draw.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.bench.intervals import factor_of
+from vidkd.bench.clip_summary import as_cell
+from vidkd.bench.intervals import bootstrap_ci, factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import BoxJudgement
 from vidkd.detection.metrics import METRICS, FrameRecall, drawn_precision
-from vidkd.engine.evaluate import Judgement
+from vidkd.engine.evaluate import MAIN_METRIC, Judgement
 
 DRAWS = 200
 """Of metrics that are recomputed for each."""
@@ -134,3 +136,33 @@ def _stretched(drawn: Draws, figures: Mapping[str, float], groups: int) -> Draws
     """See `Draws`."""
     about = {name: figures.get(name, float(np.mean(values))) for name, values in drawn.items()}
     return {name: about[name] + (values - about[name]) * factor_of(groups) for name, values in drawn.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """ci95: by metric, without those that cannot be known, which are all where there is one group. over: what was resampled, in words."""
+
+    ci95: Mapping[str, tuple[float, float]]
+    over: str
+
+
+def clip_intervals(judgement: Judgement) -> Intervals:
+    """Of a classifier's metrics, over groups of clips, those of which nothing can be observed among them."""
+    found = {name: metric_interval(name, values) for name, values in clip_draws(judgement).items()}
+    if not judgement.fractions:  # of one prediction a clip: that of studies, of many more draws
+        cell = as_cell({"seed": 0, "place": "all", "predictions": judgement.as_rows()})
+        found[MAIN_METRIC] = bootstrap_ci([cell], over=("groups",)).ci95
+    groups = {clip.group for clip in (*judgement.fullest.clips, *judgement.unobservable)}
+    return _known(found, f"{len(groups)} test groups")
+
+
+def frame_intervals(judgement: BoxJudgement, truth: BoxManifest) -> Intervals:
+    """Of a detector's metrics, over groups of the frames that were judged, or stretches of them where there is one group."""
+    drawn, frames = frame_draws(judgement, truth), [frame for frame in truth.frames if frame.key in judgement.detections]
+    one = len({frame.group for frame in frames}) == 1
+    over = f"{len(frame_groups(frames))} {f'stretches of {BLOCK} frames' if one else 'test groups'}"
+    return _known({name: metric_interval(name, values) for name, values in drawn.items()}, over)
+
+
+def _known(found: Mapping[str, tuple[float, float] | None], over: str) -> Intervals:
+    return Intervals(ci95={name: bounds for name, bounds in found.items() if bounds is not None}, over=over)
