@@ -90,7 +90,7 @@ def test_the_first_line_that_tells_something(text: str, line: str) -> None:
     assert first_line(ValueError(text), leave_out=("Exception from", "Check ")) == line
 
 
-def test_nothing_is_left_out_unless_told() -> None:
+def test_nothing_is_left_out_by_default() -> None:
     assert first_line(ValueError("Check 'x' failed")) == "Check 'x' failed"
 
 
@@ -111,9 +111,9 @@ def test_a_checkout_that_is_not_installed_is_named_by_its_folder(monkeypatch: py
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     with pytest.raises(MissingExtraError) as raised:
         require("no_such_package", "litert", package="ai-edge-litert")
-    told = str(raised.value)
-    assert f"{request.config.rootpath}[litert]" in told
-    assert told.endswith("(or pip install ai-edge-litert, where vidkd is installed without torch)")
+    text = str(raised.value)
+    assert f"{request.config.rootpath}[litert]" in text
+    assert text.endswith("(or pip install ai-edge-litert, where vidkd is installed without torch)")
 
 
 def test_require_does_not_hide_what_an_installed_package_lacks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def test_all_that_comes_of_a_video(
     assert page.count("data:image/png") == 4
     assert "Disagreement, calls and updates" in page
     assert "<script" not in page
-    told = [record.message for record in caplog.records if "left out" in record.message]
-    assert told == ["classes that only the student knows are left out: bird"]
+    left_out = [record.message for record in caplog.records if "left out" in record.message]
+    assert left_out == ["classes that only the student knows are left out: bird"]
     learned, before = (weights_of(Path(where)) for where in (tmp_path / "after" / "student.weights", networks[1].partition("=")[2]))
     assert (tmp_path / "after" / "student.names").read_text().split() == list(STUDENT_NAMES)
     assert any(key["outcome"] == "kept" for key in keys)

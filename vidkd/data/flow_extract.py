@@ -125,7 +125,7 @@ def extract_clip(
     source = root / clip_path
     if source.is_dir():
         raise DataError(
-            f"{source} is a folder of images; flow is stored for video files alone",
+            f"{source} is a folder of images; flow is stored only for video files",
             hint="compute its flow on the fly (data.flow.source: dis), or write the images as a video",
         )
     if not source.is_file():

@@ -45,15 +45,15 @@ def example_strips(
     whole = data.observe.protocol == "whole"
     fractions = [fraction for fraction in data.observe.judged_fractions if fraction is not None]
     fraction = min(fractions, key=lambda fraction: abs(fraction - SHOWN_FRACTION), default=None)
-    views, spare = ["rgb", "flow"], "flow"
+    views, optional = ["rgb", "flow"], "flow"
     if not whole:
         # a view with flow ends one pair earlier, so flow is asked for only where a network sees it
         seen = {f"{prefix}flow" for prefix, who in SIDES.items() if who in networks and networks[who].view == "flow"}
-        views, spare = ["rgb", "future_rgb", *sorted(seen)], "future_flow"
+        views, optional = ["rgb", "future_rgb", *sorted(seen)], "future_flow"
         data = dataclasses.replace(data, window=dataclasses.replace(data.window, short_clip="hold"))
     sets = [evaluation_set(clips, subset, data, views, fraction=fraction)]
-    if spare in views and not (whole and networks["student"].view == "flow"):
-        sets.append(evaluation_set(clips, subset, data, [view for view in views if view != spare], fraction=fraction))
+    if optional in views and not (whole and networks["student"].view == "flow"):
+        sets.append(evaluation_set(clips, subset, data, [view for view in views if view != optional], fraction=fraction))
     strips = []
     for number in in_turn(sets[0].clips, count):
         try:

@@ -11,8 +11,8 @@ from vidkd.base.errors import CheckpointError
 from vidkd.bench.speed.cold_start import MARK, ColdStart, cold_start, peak_bytes, peak_gpu_bytes, start
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 
-TOLD = {"answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None}
-ANSWER = f"{MARK}{json.dumps(TOLD)}"
+REPORTED = {"answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None}
+ANSWER = f"{MARK}{json.dumps(REPORTED)}"
 FRESH = "from vidkd.bench.speed.cold_start import main; main()"
 
 
@@ -50,7 +50,7 @@ def test_what_the_process_is_asked_and_what_it_answers_among_other_lines(tmp_pat
     )
     begun = time.monotonic()
     found = started(f"{code}; import time; time.sleep(60)")
-    assert found == ColdStart(total_s=found.total_s, **TOLD)
+    assert found == ColdStart(total_s=found.total_s, **REPORTED)
     assert time.monotonic() - begun < 20, "it is not waited for once it has answered"
     request = json.loads(asked.read_text())
     assert (ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])) == (ModelSpec(backbone="tiny3d"), ShapeSpec(frames=4))

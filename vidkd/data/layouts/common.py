@@ -192,7 +192,7 @@ def from_folders(
             f"data set '{name}': {len(empty)} of its {len(classes)} classes have no video",
             looked_in=folder,
             empty=shortened(empty),
-            hint="fill or remove the folders, or go on without them with --allow-missing",
+            hint="fill or remove the folders, or continue without them: --allow-missing",
         )
     notes = (f"{len(empty)} classes have no video: {shortened(empty)}",) if empty else ()
     return Reading(manifest=manifest_of(name, root, classes, splits, clips), notes=notes)

@@ -58,7 +58,7 @@ class Pipeline:
                 self._stages[name] = stack.enter_context(Prefetcher(items, depth=depth))
                 return self._stages[name]
 
-            begun: Iterable[Any] = self._begun(stage("decode", self._until_trouble(frames), depth))
+            begun: Iterable[Any] = self._begun(stage("decode", self._until_error(frames), depth))
             if self._stepper.staged:
                 begun = stage("infer", begun, 1)
             stepped = stage("boxes" if self._stepper.staged else "infer", self._ended(begun), depth)
@@ -71,7 +71,7 @@ class Pipeline:
         total = time.perf_counter() - self._start
         return {**work, "encode": total - waited[-1], "total": total}
 
-    def _until_trouble(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def _until_error(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """A source that breaks off ends; only its own errors do so, not those of a stepper."""
         try:
             yield from frames

@@ -21,7 +21,7 @@ from vidkd.base.files import reason_of
 Activation = Literal["linear", "leaky", "relu", "relu6", "mish", "logistic", "swish"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
-VALUES_BESIDE_CLASSES = 5
+VALUES_BEFORE_CLASSES = 5
 """x, y, w, h and objectness of a box, before its classes."""
 
 
@@ -129,7 +129,7 @@ class Yolo(Block):
     @property
     def filters(self) -> int:
         """Channels that the convolution before this head must have."""
-        return len(self.mask) * (VALUES_BESIDE_CLASSES + self.classes)
+        return len(self.mask) * (VALUES_BEFORE_CLASSES + self.classes)
 
 
 Layer = Convolutional | Maxpool | Upsample | Route | Shortcut | Dropout | Yolo
