@@ -12,7 +12,7 @@ from vidkd.cli.main import run_verb
 from vidkd.detection.online import BoxOracle
 from vidkd.detection.policies import open_policy
 from vidkd.detection.policies.lstm import LstmSelector, read_about
-from vidkd.detection.policies.train import TrainedSelector, read_record
+from vidkd.detection.policies.train import SelectorRecord, TrainedSelector
 from vidkd.video.files import content_of
 
 
@@ -70,7 +70,7 @@ def test_a_selector_and_its_records(
     assert about["videos"] == {"train": [content_of(video) for video in videos[:2]], "validate": [content_of(videos[2])]}
     assert about["student"] == {"weights": about["student"]["weights"], "resize": "darknet"}
     assert isinstance(open_policy(str(out)), LstmSelector)
-    records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
+    records = [SelectorRecord(**np.load(path)) for path in (tmp_path / "records").glob("*.npz")]
     assert all(1 <= record.called.sum() <= 2 for record in records)
     assert run(videos[:2], videos[2:], networks, out) == 2
     assert "the output exists" in capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_a_selector_and_its_records(
 def test_joined_videos_are_one_stream(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--seed", "1") == 0
     assert "trained on 12 frames, judged on 6" in capsys.readouterr().out
-    records = sorted((read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")), key=len)
+    records = sorted((SelectorRecord(**np.load(path)) for path in (tmp_path / "records").glob("*.npz")), key=len)
     assert [len(record) for record in records] == [6, 12]
     assert records[1].called[6:].any()
     first = int(np.flatnonzero(records[1].called)[0])
@@ -94,7 +94,7 @@ def test_further_records_have_other_calls_and_another_order(
 ) -> None:
     assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--records", "6") == 0
     assert "trained on 72 frames, judged on 6" in capsys.readouterr().out
-    records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
+    records = [SelectorRecord(**np.load(path)) for path in (tmp_path / "records").glob("*.npz")]
     joined = [record for record in records if len(record) == 12]
     assert len(joined) == 6
     assert len({record.called.tobytes() for record in joined}) > 1

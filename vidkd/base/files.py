@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -194,6 +195,27 @@ def read_jsonl(path: Path | str) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"not JSON: {path}:{number}", reason=error) from error
     return rows
+
+
+def cached_arrays(folder: Path, made_from: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Numpy arrays by name: those in `folder` that were made from just this, else those of `make`, kept there as .npz.
+
+    made_from: all that they depend on by name, of values that JSON can hold, such as hashes of files, and settings. A damaged file is
+    made again, and logged. Raises WriteError.
+    """
+    import numpy as np
+
+    path = folder / f"{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]}.npz"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return dict(kept)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("made again, for it is damaged: %s (%s)", path, error)
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in make().items()}
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    return arrays
 
 
 def near_files(path: Path, suffixes: Collection[str]) -> dict[str, str]:

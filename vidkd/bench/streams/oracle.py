@@ -1,11 +1,8 @@
 """What the oracle says of every frame of a stream: asked once, kept, and given as answers to calls, if need be with errors."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 import time
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.files import atomic_write
+from vidkd.base.files import cached_arrays
 from vidkd.bench.streams.footage import Stretch
 from vidkd.detection.online import Answer, Oracle, SynchronousLearner
 from vidkd.detection.online.oracle import known_labels
@@ -88,12 +85,15 @@ def _of_stretch(stretch: Stretch, oracle: ModelFiles, cache: Path) -> OracleBoxe
         "frames": [stretch.start, stretch.stop],
         "short_side": stretch.short_side,
     }
-    path = cache / f"{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]}.npz"
-    if path.exists():
-        try:
-            return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("computed again, for it is damaged: %s (%s)", path, error)
+    kept = cached_arrays(cache, made_from, lambda: _asked(stretch, oracle))
+    cuts = np.cumsum(kept["counts"])[:-1]
+    rows = zip(*(np.split(kept[name], cuts) for name in COLUMNS), strict=True)
+    found = tuple(Detections(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
+    return OracleBoxes(detections=found, class_names=tuple(map(str, kept["class_names"])), frame_s=float(kept["frame_s"]))
+
+
+def _asked(stretch: Stretch, oracle: ModelFiles) -> dict[str, Any]:
+    """The arrays that are kept of a stretch."""
     log.info("the oracle looks at %d frames of %s", len(stretch), stretch.path)
     detector = oracle.open()
     found, seconds = [], []
@@ -102,18 +102,8 @@ def _of_stretch(stretch: Stretch, oracle: ModelFiles, cache: Path) -> OracleBoxe
         found += detector(frame.image[None])
         seconds.append(time.perf_counter() - start)
     columns: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in found]) for name in COLUMNS}
-    names, frame_s = np.asarray(detector.class_names), np.asarray(np.median(seconds))
-    with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, counts=[len(one) for one in found], class_names=names, frame_s=frame_s, **columns)
-    return _read(path)
-
-
-def _read(path: Path) -> OracleBoxes:
-    with np.load(path, allow_pickle=False) as kept:
-        cuts = np.cumsum(kept["counts"])[:-1]
-        rows = zip(*(np.split(kept[name], cuts) for name in COLUMNS), strict=True)
-        found = tuple(Detections(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
-        return OracleBoxes(detections=found, class_names=tuple(map(str, kept["class_names"])), frame_s=float(kept["frame_s"]))
+    counts = [len(one) for one in found]
+    return {**columns, "counts": counts, "class_names": detector.class_names, "frame_s": np.median(seconds)}
 
 
 DROPPED, SHIFTED, DOUBLED = range(3)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.files import atomic_write
+from vidkd.base.settings import flatten
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Observation, Policy
 from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_payload
@@ -158,7 +160,8 @@ def hash_of_weights(net: torch.nn.Module) -> str:
 
 def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings of the student's learning, as `update.lr: 0.1 then, 0.2 now`, that both sides name and that differ; but for the seed."""
-    then, now = (_flat({name: part[name] for name in LEARNING if name in part}) for part in (about.get("made_from", {}), now))
+    both = json.loads(json.dumps([about.get("made_from", {}), dict(now)]))  # tuples as lists
+    then, now = (flatten({name: part[name] for name in LEARNING if name in part}) for part in both)
     return [
         f"{key}: {value} then, {now[key]} now" for key, value in then.items() if key in now and value != now[key] and key != "replay.seed"
     ]
@@ -166,13 +169,3 @@ def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 LEARNING = ("every", "budget", "window", "update", "replay")
 """Settings of the student's learning while records were made, in `made_from` of a selector's file."""
-
-
-def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys, tuples as lists."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= (
-            _flat(value, f"{at}{name}.") if isinstance(value, Mapping) else {at + name: list(value) if isinstance(value, tuple) else value}
-        )
-    return found

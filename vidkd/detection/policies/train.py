@@ -2,14 +2,10 @@
 
 import copy
 import dataclasses
-import hashlib
 import itertools
-import json
-import logging
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vidkd.base.errors import DataError
 from vidkd.base.fields import Count, NotNegative, Positive
-from vidkd.base.files import atomic_write
+from vidkd.base.files import cached_arrays
 from vidkd.base.random_streams import derived_seed
 from vidkd.detection.online.learner import SynchronousLearner, agreement_of
 from vidkd.detection.online.oracle import ask
@@ -60,28 +56,6 @@ class SelectorRecord:
         return selector_input(torch.from_numpy(self.features), **{name: torch.from_numpy(getattr(self, name)) for name in SIGNALS})
 
 
-def write_record(path: Path | str, record: SelectorRecord, made_from: Mapping[str, str]) -> None:
-    """Write a record as .npz, whole or not at all. made_from: what it depends on, kept too. Raises DataError if it cannot be written."""
-    try:
-        with atomic_write(path, "wb") as file:
-            np.savez_compressed(file, made_from=np.asarray(json.dumps(dict(made_from), sort_keys=True)), **vars(record))
-    except OSError as error:
-        raise DataError(f"cannot keep a selector's record: {path}", reason=error.strerror or error, hint=AGAIN) from error
-
-
-def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
-    """A record and what it was made from. Raises DataError for a file that is missing, damaged or something else."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            parts = {field.name: content[field.name] for field in fields(SelectorRecord)}
-            return SelectorRecord(**parts), dict(json.loads(str(content["made_from"])))
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"not a selector's record: {path}", reason=error, hint="delete it, and it is made again") from error
-
-
-log = logging.getLogger(__name__)
-
-
 def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8]]) -> SelectorRecord:
     """Let the learner run along frames (H, W, 3), asking its oracle on every one, and keep what a selector would have seen.
 
@@ -106,21 +80,8 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
 
 
 def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callable[[], SelectorRecord]) -> SelectorRecord:
-    """The record of `folder` that was made from just this, else a new one, which is kept there as .npz.
-
-    made_from: all that the record depends on by name, such as hashes of the student's weights, the oracle and the video, and the settings.
-    A damaged file is replaced, and logged.
-    """
-    content = json.dumps(dict(made_from), sort_keys=True)
-    path = Path(folder) / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npz"
-    if path.exists():
-        try:
-            return read_record(path)[0]
-        except DataError as error:
-            log.warning("made again: %s", error)
-    record = make()
-    write_record(path, record, made_from)
-    return record
+    """The record of `folder` that was made from just this, else a new one, which is kept there: see `cached_arrays`."""
+    return SelectorRecord(**cached_arrays(Path(folder), made_from, lambda: vars(make())))
 
 
 Features = Literal["use", "leave_out", "either"]

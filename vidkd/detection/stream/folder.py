@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import atomic_write, differences, lock, read_json, write_json
+from vidkd.base.files import atomic_write, lock, read_json, write_json
+from vidkd.base.settings import flatten
 from vidkd.base.walk import file_fingerprint
 from vidkd.detection.stream.stepper import Seen
 from vidkd.inference.sources import is_live
@@ -252,12 +253,12 @@ def shown(name: str) -> str:
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], state: str) -> None:
-    one, other = ({key: value for key, value in record.items() if key != CALLED} for record in (before, now))
-    differing = {name: f"{_short(then)}, now {_short(today)}" for name, then, today in differences(one, other)}
+    then, today = (flatten({name: value for name, value in record.items() if name != CALLED}) for record in (before, now))
+    differing = [name for name in {**then, **today} if then.get(name) != today.get(name)]
     if differing:
         raise ConfigError(
             f"the run in {folder} ({state}) was made with other settings",
-            **differing,
+            **{name: f"{_short(then.get(name))}, now {_short(today.get(name))}" for name in differing},
             hint="the settings of that run resume it; or another --out; or --overwrite to start again",
         )
 
