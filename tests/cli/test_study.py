@@ -155,7 +155,7 @@ def test_ctrl_c_and_on_again(
 
     def stopped(config: Any, **settings: Any) -> Any:
         if config.name == "flow-s1-1":
-            raise InterruptedRunError("stopped after step 1 of 2; saved", to_go_on="run the same command again")
+            raise InterruptedRunError("stopped after step 1 of 2; saved", resume="run the same command again")
         return go_on(config, **settings)
 
     monkeypatch.setattr(clip_study, "fit", stopped)

@@ -1,11 +1,13 @@
-"""A run that was killed, stopped or damaged goes on to the very weights of one that was not."""
+"""A run that was killed, stopped or damaged, or whose disk was full, resumes to the very weights of one that was not."""
 
 import contextlib
+import errno
 import math
 import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -139,7 +141,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(monkeypatch: p
 # --- Ctrl-C ---
 
 
-def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(tiny_config: Config, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_step_saves_and_says_how_to_resume(tiny_config: Config, tmp_path: Path) -> None:
     config = tiny_config(**{"train.steps": 5000, "train.threads": 1})
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     folder = Path(config.runs, "tiny")
@@ -151,7 +153,7 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(tiny_config: Config, t
         _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "press Ctrl-C again" in errors
-    assert re.search(r"to go on *: run the same command again", errors), errors
+    assert re.search(r"resume *: run the same command again", errors), errors
     stopped = int(re.search(r"stopped after step (\d+) of 5000; saved", errors)[1])  # type: ignore[index]
     assert state(folder)["progress"]["step"] == stopped
     fit.fit(tiny_config(**{"train.steps": stopped + 2}), quiet=True)
@@ -289,10 +291,51 @@ def test_ctrl_c_in_the_last_validation_loses_no_step(tiny_config: Config, monkey
         patch.setattr(loop.Loop, "_keep_best", press_then_keep)
         with pytest.raises(InterruptedRunError, match="stopped in the last validation; all 3 steps are saved") as caught:
             fit.fit(config, quiet=True)
-    assert "same command again" in caught.value.lines["to go on"]
+    assert "same command again" in caught.value.lines["resume"]
     assert signal.getsignal(signal.SIGINT) is before
     folder = Path(config.runs, "stopped")
     assert read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["step"] == 3
     fit.fit(config, quiet=True)
     assert same(state(whole.folder), state(folder))
     assert same(state(whole.folder, "best"), state(folder, "best"))
+
+
+def content_of(step: int) -> dict[str, Any]:
+    return {"student": {}, "optimizer": {"weights": torch.full((100_000,), float(step))}, "step": step}
+
+
+def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoint.save_checkpoint(tmp_path, content_of(1))
+    before = (tmp_path / "last.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the file is four times as long: the write fails in the middle
+    try:
+        with pytest.raises(WriteError) as caught:
+            checkpoint.save_checkpoint(tmp_path, content_of(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.what == f"cannot write: {tmp_path / '.new.pt'}"
+    assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
+    assert "free disk space" in caught.value.lines["fix"]
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"train.steps": 4, "train.save_every_s": 0}
+    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
+    config = tiny_config(**settings, name="full")
+    write, calls = checkpoint.write_checkpoint, []
+
+    def fills_up(path: Path, content: dict[str, Any]) -> None:
+        calls.append(path)
+        full_disk() if len(calls) > 2 else write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_checkpoint", fills_up)
+        with pytest.raises(WriteError, match=os.strerror(errno.ENOSPC)):
+            fit.fit(config, quiet=True)
+    folder = Path(config.runs, "full")
+    assert state(folder)["progress"]["step"] == 2
+    fit.fit(config, quiet=True)
+    assert same(state(whole.folder), state(folder))

@@ -59,7 +59,7 @@ def _keep(last: Path, previous: Path) -> None:
 
 
 def resume_file(folder: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from: `last.pt`, or `previous.pt` only if the user says so; None where there is none yet.
+    """The checkpoint to resume from: `last.pt`, or `previous.pt` only if the user says so; None where there is none yet.
 
     Raises CheckpointError if the one asked for is missing where the other is there: none replaces the other, and no run is begun.
     """

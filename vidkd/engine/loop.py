@@ -116,14 +116,14 @@ class Loop:
     def _restore(self, resume: str) -> None:
         path = resume_file(self.folder.checkpoints, resume)
         if path is not None:
-            self._go_on_from(read_resume(path))
+            self._load(read_resume(path))
         if resume == "previous":
             self._forget_later_best()
         if self.fabric.is_global_zero:
             ended = self.progress.step == self.steps and not (self.progress.finished or self.progress.stopped_early)
             self.folder.forget_after(self.progress.step, judged_again=ended)
 
-    def _go_on_from(self, content: Mapping[str, Any]) -> None:
+    def _load(self, content: Mapping[str, Any]) -> None:
         check_same_data(content, self.training.data, self.folder.path)
         self.task.student.load_state_dict(content["student"]["state"])
         self.task.load_saved_state(content["task"])
@@ -220,7 +220,7 @@ class Loop:
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"stopped in the last validation; all {self.steps} steps are saved",
-                to_go_on="run the same command again: it validates and ends",
+                resume="run the same command again: it validates and ends",
             ) from None
 
     def _any_process(self, wish: bool) -> bool:
@@ -230,7 +230,7 @@ class Loop:
     def _stop_if_interrupted(self) -> None:
         if self._any_process(self.interrupt.asked):
             raise InterruptedRunError(
-                f"stopped after step {self.progress.step} of {self.steps}; saved", to_go_on="run the same command again"
+                f"stopped after step {self.progress.step} of {self.steps}; saved", resume="run the same command again"
             )
 
     def _loader(self) -> DataLoader[Batch]:
