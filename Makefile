@@ -27,14 +27,10 @@ demo-detection: .venv/ready
 shapes-oracle shapes-student: .venv/ready
 	$(BIN)/vidkd train --config configs/detection/$(subst -,_,$@).yaml --data.root runs/data/street_shapes --train.threads 1
 
-BENCHMARKED := original pruned lowrank int8 all
-
 benchmark: .venv/ready
 	$(BIN)/vidkd make_data --out runs/data/motion_shapes
 	$(BIN)/vidkd train --config configs/attention/motion_shapes.yaml --data.root runs/data/motion_shapes
-	set -e; for name in $(BENCHMARKED); do \
-		$(BIN)/vidkd compress --config configs/compress/demo_$$name.yaml --data.root runs/data/motion_shapes; \
-	done
+	$(BIN)/vidkd compress --config configs/compress/demo.yaml --data.root runs/data/motion_shapes
 	$(BIN)/vidkd benchmark --config configs/benchmark/demo.yaml --data.root runs/data/motion_shapes --overwrite
 
 test: .venv/ready

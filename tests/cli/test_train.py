@@ -291,7 +291,7 @@ def test_a_value_out_of_range_on_the_command_line_names_its_flag(
 ) -> None:
     path = write(tiny_config(), tmp_path / "c.yaml")
     assert train("--config", path, flag, value) == 2
-    assert f": {flag} on the command line" in capsys.readouterr().err
+    assert f": {flag} on the command line\n" in capsys.readouterr().err
     path.write_text("optim:\n  lr: -1\n")
     assert train("--config", path) == 2
-    assert f"where : {path}:2" in capsys.readouterr().err
+    assert f": {path}:2\n" in capsys.readouterr().err

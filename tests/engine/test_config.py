@@ -45,8 +45,11 @@ def test_a_setting_of_another_task_is_refused_with_the_tasks_that_have_it(tmp_pa
 @pytest.mark.parametrize(
     ("text", "key", "line", "expected"),
     [
-        ("train:\n  steps: three\n", "train.steps", 2, "a whole number, or null"),
+        ("train:\n  steps: three\n", "train.steps", 2, "a whole number from 1 on, or null"),
         ("view: rbg\n", "view", 1, "one of rgb, flow"),
+        ("model:\n  dropout: 1.0\n", "model.dropout", 2, "a number from 0 on below 1"),
+        ("model:\n  flow_bound_px: 0\n", "model.flow_bound_px", 2, "a number above 0"),
+        ("model:\n  attention: {temperature: 0.0}\n", "model.attention.temperature", 2, "a number above 0, or null"),
         ("data:\n  transform:\n    crop: 12.5\n", "data.transform.crop", 3, "a whole number"),
         ("data:\n  window: {rule: sparse}\n", "data.window.rule", 2, "one of dense, uniform"),
         ("task: d3d\nmethod:\n  weight: heavy\n", "method.weight", 3, "a number"),

@@ -129,7 +129,6 @@ def test_map_reaches_the_grid_of_the_later_stage() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pooling": "soft", "temperature": 0.0}, "temperature"),
         ({"pooling": "mean", "maps": "two"}, "no attention map"),
         ({"pooling": "mean", "residual": True}, "no attention map"),
     ],

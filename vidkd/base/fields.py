@@ -3,15 +3,12 @@
 import dataclasses
 import functools
 import inspect
-import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
-
-from vidkd.base.errors import ConfigError
 
 Kind = TypeVar("Kind")
 
@@ -32,6 +29,7 @@ Whole = Annotated[int, Bounds(ge=0)]
 Positive = Annotated[float, Bounds(gt=0)]
 NotNegative = Annotated[float, Bounds(ge=0)]
 Share = Annotated[float, Bounds(ge=0, le=1)]
+ShareBelow1 = Annotated[float, Bounds(ge=0, lt=1)]
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", type(None): "null"}
 MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
 
@@ -121,20 +119,3 @@ def _ranges(bounds: Sequence[Bounds]) -> Iterator[str]:
         for name, text in words.items():
             if (bound := getattr(given, name)) is not None:
                 yield text.format(bound)
-
-
-RANGES: Mapping[str, Callable[[float], bool]] = {
-    "above 0": lambda value: 0 < value < math.inf,
-    "0 or more": lambda value: 0 <= value < math.inf,
-    "at least 1": lambda value: value >= 1,
-    "in [0, 1]": lambda value: 0 <= value <= 1,
-    "in [0, 1)": lambda value: 0 <= value < 1,
-}
-
-
-def check_ranges(config: Any, section: str, **ranges: str) -> None:
-    """Raise ConfigError, naming `section.key`, for a setting outside its range, a name of RANGES; None is in every range."""
-    for key, words in ranges.items():
-        value = getattr(config, key)
-        if value is not None and not RANGES[words](value):
-            raise ConfigError(f"{section + '.' if section else ''}{key} must be {words}, not {value:g}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.fields import check_ranges, for_training
+from vidkd.base.fields import Count, Share, ShareBelow1, Whole, for_training
 from vidkd.base.settings import load_settings
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
@@ -44,14 +44,14 @@ class BoxDataConfig:
     annotations: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
-    every: int = 1
+    every: Count = 1
     incomplete: Literal["leave_out", "use"] = "leave_out"
-    validation_fraction: float = 0.0
+    validation_fraction: ShareBelow1 = 0.0
     split_seed: int = 0
-    batch_size: int = for_training(16)
-    workers: int = for_training(0)
-    cache_mb: int = for_training(512)
-    max_bad_files: int = for_training(0)
+    batch_size: Count = for_training(16)
+    workers: Whole = for_training(0)
+    cache_mb: Whole = for_training(512)
+    max_bad_files: Whole = for_training(0)
     transform: BoxTransformConfig = _AS_DARKNET
 
     def __post_init__(self) -> None:
@@ -62,8 +62,6 @@ class BoxDataConfig:
                 f"data.annotations names files of boxes, which layout '{self.layout}' has in places of its own",
                 hint=f"leave it out, or data.layout: one of {', '.join(WITH_ANNOTATIONS)}",
             )
-        check_ranges(self, "data", every="at least 1", batch_size="at least 1", workers="0 or more")
-        check_ranges(self, "data", cache_mb="0 or more", max_bad_files="0 or more", validation_fraction="in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +85,9 @@ class JudgeConfig:
         batch_size: frames that the network sees at once.
     """
 
-    score: float = 0.01
-    nms_iou: float = 0.45
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "judge", score="in [0, 1]", nms_iou="in [0, 1]", batch_size="at least 1")
+    score: Share = 0.01
+    nms_iou: Share = 0.45
+    batch_size: Count = 32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import check_ranges, for_training
+from vidkd.base.fields import Bounds, Count, Positive, Share, ShareBelow1, for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 
@@ -35,22 +36,20 @@ class BoxTransformConfig:
         mosaic: share of the training samples that are made of four images.
     """
 
-    width: int = for_training(416)
-    height: int = for_training(416)
+    width: Count = for_training(416)
+    height: Count = for_training(416)
     resize: ResizeMode = "centre"
     fill: int = for_training(114)
-    min_scale: float = for_training(0.6)
+    min_scale: Positive = for_training(0.6)
     max_scale: float = for_training(1.6)
-    stretch: float = for_training(1.2)
-    min_kept: float = for_training(0.3)
+    stretch: Annotated[float, Bounds(ge=1)] = for_training(1.2)
+    min_kept: Share = for_training(0.3)
     flip: bool = for_training(True)
-    colour: float = for_training(0.4)
-    hue: float = for_training(0.0)
-    mosaic: float = for_training(0.5)
+    colour: ShareBelow1 = for_training(0.4)
+    hue: ShareBelow1 = for_training(0.0)
+    mosaic: Share = for_training(0.5)
 
     def __post_init__(self) -> None:
-        check_ranges(self, "data.transform", width="at least 1", height="at least 1", stretch="at least 1", min_scale="above 0")
-        check_ranges(self, "data.transform", min_kept="in [0, 1]", colour="in [0, 1)", hue="in [0, 1)", mosaic="in [0, 1]")
         if self.min_scale > self.max_scale or not 0 <= self.fill <= 255 or self.hue > 0.5:
             raise ConfigError("data.transform: min_scale must not be above max_scale, hue be at most 0.5, and fill be 0 to 255")
 

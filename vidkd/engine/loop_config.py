@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import check_ranges, for_training
+from vidkd.base.fields import Count, NotNegative, Positive, Share, ShareBelow1, Whole, for_training
 from vidkd.base.settings import merge
 
 
@@ -29,19 +29,15 @@ class OptimConfig:
     """
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    head_lr_factor: float = 1.0
-    weight_decay: float = 0.05
-    momentum: float = 0.9
-    warmup: float = 0.1
-    clip_norm: float = 5.0
-    accumulate: int = 1
-    scale_l1: float = 0.0
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "optim", lr="above 0", warmup="in [0, 1]", accumulate="at least 1", ema="in [0, 1)")
-        check_ranges(self, "optim", **dict.fromkeys(("head_lr_factor", "weight_decay", "momentum", "clip_norm", "scale_l1"), "0 or more"))
+    lr: Positive = 1e-3
+    head_lr_factor: NotNegative = 1.0
+    weight_decay: NotNegative = 0.05
+    momentum: NotNegative = 0.9
+    warmup: Share = 0.1
+    clip_norm: NotNegative = 5.0
+    accumulate: Count = 1
+    scale_l1: NotNegative = 0.0
+    ema: ShareBelow1 = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,24 +62,20 @@ class TrainConfig:
             exported in integers.
     """
 
-    epochs: float = for_training(30)
-    steps: int | None = for_training(None)
+    epochs: Positive = for_training(30)
+    steps: Count | None = for_training(None)
     device: str = "auto"
-    devices: int = 1
+    devices: Count = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = for_training("32-true")
-    threads: int = 0
+    threads: Whole = 0
     seed: int = for_training(0)
-    eval_every: float = for_training(0)
-    patience: int = for_training(0)
-    save_every_s: float = for_training(60)
-    log_every: int = for_training(10)
+    eval_every: NotNegative = for_training(0)
+    patience: Whole = for_training(0)
+    save_every_s: NotNegative = for_training(60)
+    log_every: Count = for_training(10)
     tensorboard: bool = for_training(False)
     compile: bool = for_training(False)
     integers: bool = for_training(False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "train", epochs="above 0", steps="at least 1", devices="at least 1", log_every="at least 1")
-        check_ranges(self, "train", **dict.fromkeys(("threads", "eval_every", "patience", "save_every_s"), "0 or more"))
 
 
 def check_validation(train: TrainConfig, *, validates: bool, samples: str) -> None:

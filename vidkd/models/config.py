@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import check_ranges
+from vidkd.base.fields import Positive, ShareBelow1
 from vidkd.runtime.metadata import View
 
 __all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]
@@ -31,12 +31,11 @@ class AttentionConfig:
     softmax: Literal["spatial", "spatiotemporal"] = "spatial"
     residual: bool = False
     maps: Literal["one", "two"] = "one"
-    temperature: float | None = None
+    temperature: Positive | None = None
     from_stage: str | None = None
     to_stage: str | None = None
 
     def __post_init__(self) -> None:
-        check_ranges(self, "model.attention", temperature="above 0")
         if self.pooling == "mean" and (self.residual or self.maps == "two"):
             raise ConfigError(
                 "attention.pooling 'mean' has no attention map, so residual and two maps mean nothing",
@@ -75,10 +74,7 @@ class ModelConfig:
     backbone: str = "tiny3d"
     weights: str | None = None
     attention: AttentionConfig = field(default_factory=AttentionConfig)
-    dropout: float = 0.5
+    dropout: ShareBelow1 = 0.5
     freeze_norm: bool = False
     condition_on_observed: bool = False
-    flow_bound_px: float = FLOW_BOUND_PX
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "model", dropout="in [0, 1)", flow_bound_px="above 0")
+    flow_bound_px: Positive = FLOW_BOUND_PX

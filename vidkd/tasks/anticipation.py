@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.fields import check_ranges
+from vidkd.base.fields import Count, NotNegative, Positive
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ClassifierOutput, VideoClassifier
@@ -41,21 +41,18 @@ class AnticipationConfig(TaskConfig):
     """
 
     feature: Literal["none", "position", "pooled", "gram", "attentive", "window", "transport"] = "gram"
-    feature_weight: float = 1.0
-    logits_weight: float = 0.0
-    temperature: float = 4.0
-    label_weight: float = 1.0
+    feature_weight: NotNegative = 1.0
+    logits_weight: NotNegative = 0.0
+    temperature: Positive = 4.0
+    label_weight: NotNegative = 1.0
     stage: str | None = None
     teacher_stage: str | None = None
-    attentive_temperature: float = 0.25
+    attentive_temperature: Positive = 0.25
     radius: tuple[int, int, int] | None = (1, 1, 1)
-    regularisation: float = 0.05
-    iterations: int = 6
+    regularisation: Positive = 0.05
+    iterations: Count = 6
 
     def __post_init__(self) -> None:
-        check_ranges(self, "method", feature_weight="0 or more", logits_weight="0 or more", label_weight="0 or more")
-        check_ranges(self, "method", temperature="above 0", attentive_temperature="above 0", regularisation="above 0")
-        check_ranges(self, "method", iterations="at least 1")
         if self.radius is not None and min(self.radius) < 0:
             raise ConfigError(f"method.radius must be 0 or more in each direction, not {self.radius}")
 

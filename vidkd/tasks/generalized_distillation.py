@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.fields import check_ranges
+from vidkd.base.fields import Positive, Share
 from vidkd.losses import generalized_distillation
 from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
 
@@ -21,12 +21,9 @@ class GeneralizedDistillationConfig(TaskConfig):
         mode: `paper` has no T^2, `code` weights the soft term by T^2 as the authors' code does.
     """
 
-    temperature: float = 2.0
-    imitation: float = 0.5
+    temperature: Positive = 2.0
+    imitation: Share = 0.5
     mode: Literal["paper", "code"] = "paper"
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "method", temperature="above 0", imitation="in [0, 1]")
 
 
 class GeneralizedDistillation(Task):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.fields import check_ranges
+from vidkd.base.fields import Count
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM
 from vidkd.tasks.task import Batch, Trainable
@@ -26,10 +26,7 @@ class KeyFrameConfig:
 
     loss: LossName = "disagreement_huber"
     threshold: float = 0.3
-    window: int = 50
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "selector", window="at least 1")
+    window: Count = 50
 
 
 class KeyFrameSelection(Trainable):

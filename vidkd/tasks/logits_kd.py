@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vidkd.base.fields import check_ranges
+from vidkd.base.fields import Positive, Share
 from vidkd.losses import logits_kd
 from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
 
@@ -19,11 +19,8 @@ class LogitsKDConfig(TaskConfig):
         alpha: share of the soft term; the label loss has the rest.
     """
 
-    temperature: float = 4.0
-    alpha: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "method", temperature="above 0", alpha="in [0, 1]")
+    temperature: Positive = 4.0
+    alpha: Share = 0.9
 
 
 class LogitsKD(Task):
