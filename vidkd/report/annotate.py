@@ -14,6 +14,13 @@ GOLDEN = 0.618034
 DIM, FULL = 0.45, 4.0
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+PIXELS_A_LINE = 320
+"""A frame of so many pixels across its shorter side has lines one pixel wide; wider frames have wider ones."""
+LETTER_SHARE = 1 / 1100
+UNTRACKED = -1
+GREY = (120, 120, 120)
+LUMA, BRIGHT = (0.299, 0.587, 0.114), 128
+"""Weights of red, green and blue, and from what on a ground takes black letters."""
 
 
 def hue_of(number: int, saturation: float = 0.7, value: float = 0.75) -> Colour:
@@ -36,15 +43,6 @@ def write(image: Image, text: str, x: int, base: int, colour: Colour, scale: flo
 def fitted(text: str, scale: float, most: float) -> float:
     """The scale at which a line is at most so many pixels wide, this one at most."""
     return scale * min(1.0, most / max(size_of(text, scale)[0], 1))
-
-
-PIXELS_A_LINE = 320
-"""A frame of so many pixels across its shorter side has lines one pixel wide; wider frames have wider ones."""
-LETTER_SHARE = 1 / 1100
-UNTRACKED = -1
-GREY = (120, 120, 120)
-LUMA, BRIGHT = (0.299, 0.587, 0.114), 128
-"""Weights of red, green and blue, and from what on a ground takes black letters."""
 
 
 def draw_boxes(image: Image, detections: Detections, class_names: Sequence[str]) -> Image:

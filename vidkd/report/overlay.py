@@ -18,6 +18,15 @@ from vidkd.inference.predict import WindowPrediction
 from vidkd.report.annotate import Colour, Image, fitted, heat, hue_of, size_of, write
 from vidkd.video import VIEWING_CRF, Frame, VideoWriter, open_video
 
+LEAST_WIDTH = 480
+PAST_S = 8.0
+PANEL_SHARE = 0.24
+TONES = ((0.6, 0.75), (0.3, 0.7), (0.9, 0.55))  # dark enough for white letters
+SMALL = 0.7  # of the size of the other text: legend and foot
+UNSURE = 0.2  # how much of its colour is left of a class of probability 0
+STRIP_GROUND = (44, 47, 52)
+GROUND, MUTED, WHITE, MARK = (24, 26, 30), (120, 126, 134), (240, 240, 240), (255, 214, 64)
+
 
 def write_overlay(
     source: Path, destination: Path, predictions: Iterable[WindowPrediction], classes: Sequence[str], *, fps: float | None = None
@@ -83,16 +92,6 @@ def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     cv2.rectangle(result, (0, 0), (width + 8, height + base + 6), (0, 0, 0), -1)
     write(result, text, 4, height + 3, (255, 255, 255), scale)
     return result
-
-
-LEAST_WIDTH = 480
-PAST_S = 8.0
-PANEL_SHARE = 0.24
-TONES = ((0.6, 0.75), (0.3, 0.7), (0.9, 0.55))  # dark enough for white letters
-SMALL = 0.7  # of the size of the other text: legend and foot
-UNSURE = 0.2  # how much of its colour is left of a class of probability 0
-STRIP_GROUND = (44, 47, 52)
-GROUND, MUTED, WHITE, MARK = (24, 26, 30), (120, 126, 134), (240, 240, 240), (255, 214, 64)
 
 
 class OverlayWriter:

@@ -41,6 +41,23 @@ LOOKED = (
     "These frames were chosen by what the student that had learned made of them, often where it was in doubt, and the other had no say: "
     "it looks worse here, compared with the initial student, than on all frames."
 )
+MOST_STRIPS = 8
+PICTURE_PX = 288
+"""Height of a key frame's picture."""
+WORDS = {
+    "kept": "kept: the student learned",
+    "rolled_back": "undone: it made the past worse",
+    "not_finite": "undone: a number that is not finite",
+    "below_minimum": "nothing to learn: the loss was low enough",
+    "no_better": "no step made it better",
+    "failed": "the oracle or the update failed",
+    "no_answer": "the stream ended before the answer",
+}
+SPANS = 200
+"""Bars of the calls, one for each of so many equal stretches: thin enough that even distances look even."""
+REST = "nothing learned"
+KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
+KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
 
 
 def verdict(account: Account, judged: Sequence[FrozenComparison] = (), *, blind: bool = True) -> str:
@@ -132,21 +149,6 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     return format_number(share, percent=True, signed=True)
-
-
-MOST_STRIPS = 8
-PICTURE_PX = 288
-"""Height of a key frame's picture."""
-
-WORDS = {
-    "kept": "kept: the student learned",
-    "rolled_back": "undone: it made the past worse",
-    "not_finite": "undone: a number that is not finite",
-    "below_minimum": "nothing to learn: the loss was low enough",
-    "no_better": "no step made it better",
-    "failed": "the oracle or the update failed",
-    "no_answer": "the stream ended before the answer",
-}
 
 
 def stream_report(
@@ -253,13 +255,6 @@ def _drawn(picture: NDArray[np.uint8], found: Detections, class_names: Sequence[
     small, sure = resized(picture, min(PICTURE_PX, len(picture))), found.select(found.scores >= SCORE)
     scaled = Detections(boxes=sure.boxes * (len(small) / len(picture)), scores=sure.scores, labels=sure.labels)
     return draw_boxes(small, scaled, class_names)
-
-
-SPANS = 200
-"""Bars of the calls, one for each of so many equal stretches: thin enough that even distances look even."""
-REST = "nothing learned"
-KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
-KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
 
 
 def time_line(account: Account, judged: Sequence[FrozenComparison] = ()) -> Figure:

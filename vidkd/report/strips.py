@@ -19,6 +19,9 @@ TIME_ROW = "time"
 """Name of the row of a strip that is a `time_line`."""
 LANE_PX, LANE_GAP_PX, MARK_PX = 7, 2, 3
 OBSERVED, FUTURE, ELSE, DECISION = (0x3D, 0x7F, 0xB5, 255), (0xD9, 0x8A, 0x2B, 255), (0x7F, 0x8A, 0x96, 70), (0xC7, 0x5A, 0x48, 255)
+GAP_PX = 3
+FRAMES, HEIGHT_PX = 8, 80
+"""Frames that a strip shows, spread evenly, and their height."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +87,6 @@ def time_line(moment: Moment, width_px: int) -> NDArray[np.uint8]:
     mark = min(column(moment.decision_s), width_px - MARK_PX)
     picture[:, mark : mark + MARK_PX] = DECISION
     return picture
-
-
-GAP_PX = 3
-FRAMES, HEIGHT_PX = 8, 80
-"""Frames that a strip shows, spread evenly, and their height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
