@@ -81,20 +81,6 @@ def test_samples_without_a_frame_in_the_observed_part_are_left_out_and_counted(
     assert [record.getMessage() for record in caplog.records].count(said) == 1
 
 
-def test_processes_count_their_repeated_frames_together(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The second process saw as much as the first; one line is said for both, after the batches asked for."""
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.mul_(2))
-    for rank in (0, 1):
-        repeated = fit.RepeatedFrames(2, rank=rank, world_size=2)
-        for held, taught in (([1, 0, 0], [1, 1, 0]), ([1, 1], [0, 1]), ([1], [1])):
-            left = {"unobservable": [7]} if len(held) == 2 else {}
-            repeated.add({"held": torch.tensor(held).bool(), "held_future": torch.tensor(taught).bool(), **left})
-    assert [record.getMessage() for record in caplog.records] == [
-        "no frame in the observed part, nothing is learned from it: 2 of 12 samples",
-        f"{REPEATED}10 samples 6 of the student, 6 of the teacher",
-    ]
-
-
 def test_training_clips_that_are_not_or_hardly_observed_are_said_at_the_start(
     tiny_root: Path, tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

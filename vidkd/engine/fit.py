@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -88,44 +89,6 @@ def run_name(config: RunConfig, clips: Clips) -> str:
     return config.name or f"{config.task}-{clips.manifest.name}-s{config.train.seed}"
 
 
-class RepeatedFrames:
-    """Counts the samples of the first epoch in which frames repeat, as a part is shorter than the window, and logs them at its end.
-
-    So it does with those that are left out, as no frame lies in the observed part.
-
-    batches: how many are still to be counted. Processes count together, so all must be called with as many.
-    """
-
-    def __init__(self, batches: int, *, rank: int, world_size: int) -> None:
-        self.batches, self.rank, self.world_size = batches, rank, world_size
-        self.counts = torch.zeros(4, dtype=torch.int64)
-
-    def add(self, batch: Batch) -> None:
-        """Count a batch of this process; after the last one, log a line if there is anything to say."""
-        if self.batches <= 0:
-            return
-        self.batches -= 1
-        held = batch["held"]
-        left_out = held.new_tensor(len(batch.get("unobservable", ())), dtype=torch.int64)
-        found = torch.stack([torch.ones_like(held).sum(), held.sum(), batch.get("held_future", torch.zeros_like(held)).sum(), left_out])
-        self.counts = self.counts.to(found.device) + found  # stays on the device: no step waits for it
-        if self.batches == 0:
-            if self.world_size > 1:
-                torch.distributed.all_reduce(self.counts)
-            self._say(*self.counts.tolist())
-
-    def _say(self, samples: int, student: int, teacher: int, left_out: int) -> None:
-        if self.rank == 0 and left_out:
-            log.warning("no frame in the observed part, nothing is learned from it: %d of %d samples", left_out, samples + left_out)
-        if self.rank == 0 and student + teacher:
-            log.warning(
-                "parts with fewer frames than the window, so that frames repeat: of %d samples %d of the student, %d of the teacher",
-                samples,
-                student,
-                teacher,
-            )
-
-
 class ClipTrainingRun(TrainingRun):
     """A classifier that learns from clips."""
 
@@ -143,16 +106,31 @@ class ClipTrainingRun(TrainingRun):
         self.learned = learned_record(config, clips)
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
-        if config.data.observe.protocol != "whole":
-            self.repeated = RepeatedFrames(0, rank=0, world_size=1)
-            self.task.register_forward_pre_hook(lambda _, given: self.repeated.add(given[0]))
+        self.uncounted, self.counts = 0, np.zeros(4, np.int64)
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
         """As `TrainingRun`."""
         epoch = math.ceil(self.samples / self.batch_size)
-        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size)
+        self.uncounted = min(epoch, last) - first if rank == 0 and self.config.data.observe.protocol != "whole" else 0
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
         return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
+
+    def look_at(self, batch: Batch) -> None:
+        """Count the samples of the first epoch in which frames repeat or nothing is observed, and log them at its end.
+
+        The first process counts its own.
+        """
+        if self.uncounted <= 0:
+            return
+        self.uncounted -= 1
+        parts = (batch["held"], batch.get("held_future", torch.zeros(1)))
+        self.counts += [len(batch["held"]), *(int(part.sum()) for part in parts), len(batch.get("unobservable", ()))]
+        samples, student, teacher, left_out = self.counts.tolist()
+        if self.uncounted == 0 and left_out:
+            log.warning("no frame in the observed part, nothing is learned from it: %d of %d samples", left_out, samples + left_out)
+        if self.uncounted == 0 and student + teacher:
+            what = "parts with fewer frames than the window, so that frames repeat: of %d samples %d of the student, %d of the teacher"
+            log.warning(what, samples, student, teacher)
 
     def student_payload(self) -> dict[str, Any]:
         """As `TrainingRun`."""

@@ -296,6 +296,7 @@ class Loop:
 
     def _to_device(self, batch: Batch) -> Batch:
         count_bad_samples(batch, self.progress.bad_clips, most=self.training.most_bad)
+        self.training.look_at(batch)
         moved: Batch = self.fabric.to_device(batch)
         return moved
 

@@ -42,6 +42,9 @@ class TrainingRun(ABC):
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
         """The batches of loader steps `first` to before `last`, each a function of the seed and its step."""
 
+    def look_at(self, batch: Batch) -> None:  # noqa: B027
+        """Called with each batch of this process, before it is moved to the device; does nothing by default."""
+
     @abstractmethod
     def student_payload(self) -> dict[str, Any]:
         """The part of a checkpoint that describes the student: plain values, and its weights as "state"."""
