@@ -97,8 +97,9 @@ def test_beside_the_stream_answers_and_failures_are_those_of_an_earlier_call(wri
     ("second", "reason"),
     [
         ({"frame": 1, "time_s": 0.1}, "missing required field `learning`"),
-        (line(1, answered=7), "an answer to frame 7, which was not called"),
+        (line(1, answered=7), "7 is missing, a key or the call that it answers"),
         ({**line(1), "frame": "x"}, r"Expected `int`, got `str` - at `\$.frame`"),
+        ({**line(1), "learning": {"called": False}}, "'seconds' is missing"),
         ([], "Expected `object`, got `array`"),
     ],
 )

@@ -84,7 +84,6 @@ def test_what_is_learned_from_a_frame_is_not_what_its_owner_writes_over_it_meanw
 
 
 def test_answers_in_time_teach_what_they_teach_in_step():
-    from vidkd.detection.online import SynchronousLearner
 
     frames, update = stream(5), Update(trains="all", lr=3e-3, steps=2)
     own = student()
@@ -245,19 +244,6 @@ def test_on_a_gpu_the_thread_has_its_own_stream_and_swaps_are_whole():
         until(lambda: not running._thread.is_alive())
     assert running._newest[0] > 2
     assert all(each != torch.cuda.default_stream() for each in streams)
-
-
-def test_answers_in_time_are_those_of_the_oracle_and_the_stream_is_the_same():
-    frames = stream(6)
-    steps = []
-    for asked in (oracle(), TimedOracle(oracle(), SOON)):
-        update = Update(trains="all", lr=1e-3, steps=1)
-        running = SynchronousLearner(student(), asked, FixedInterval(), CallBudget(1, 2), update=update)
-        steps.append([running.step(frame) for frame in frames])
-    for plain, timed in zip(*steps, strict=True):
-        assert (plain.output.heads[0] == timed.output.heads[0]).all()
-        assert (plain.record.update, plain.record.disagreement) == (timed.record.update, timed.record.disagreement)
-    assert sum(step.record.answered is not None for step in steps[1]) == 3
 
 
 def test_an_answer_that_is_late_is_dropped_and_the_oracle_asked_again_only_when_it_has_come():

@@ -12,7 +12,6 @@ import torch
 from online_samples import NAMES, Painter, detector, frame_with, oracle, stream, student
 
 from vidkd.base.errors import ConfigError
-from vidkd.detection.metrics import f1_against
 from vidkd.detection.online import AsynchronousLearner, BoxOracle, HeadOracle, Replay, Student, SynchronousLearner, Update
 from vidkd.detection.online.key_frames import LOSSES
 from vidkd.detection.online.oracle import may_fail
@@ -32,11 +31,6 @@ def learner(*, light=None, asked=None, policy=None, budget=(1, 5), update=QUICK,
 
 def timeless(records):
     return [dataclasses.replace(record, seconds={}) for record in records]
-
-
-def agreement(light, frames):
-    found = [light.detect(frame).detections for frame in frames]
-    return f1_against(found, [oracle()(frame).detections for frame in frames]).f1
 
 
 def test_scored_boxes_are_those_from_before_the_frame_is_learned_from():
@@ -115,27 +109,6 @@ def test_a_state_shares_no_memory_with_the_learner():
     kept = {name: value.clone() for name, value in state["trainer"]["weights"].items()}
     running.step(frames[1])
     assert all(torch.equal(value, kept[name]) for name, value in state["trainer"]["weights"].items())
-
-
-def forgetting(replay):
-    """F1 on scene A after A, then on it again after B; A shows squares alone, B bars alone."""
-    update = Update(trains="all", lr=1e-2, steps=12, replay=4, most_worse=None, interpolate=())
-    running = learner(budget=(1, 4), update=update, replay=Replay(frames=replay))
-    scene_a, scene_b = stream(16, seed=1, bar=False), stream(16, seed=2, square=False)
-    for frame in scene_a:
-        running.step(frame)
-    learned = agreement(running.student, scene_a)
-    for frame in scene_b:
-        running.step(frame)
-    return learned, agreement(running.student, scene_a)
-
-
-def test_with_replay_an_old_scene_is_still_known_when_it_returns():
-    learned, remembered = forgetting(replay=64)
-    same, forgotten = forgetting(replay=0)
-    assert min(learned, same) > 0.4
-    assert remembered > 0.6
-    assert forgotten < 0.3
 
 
 class Failing(Painter):

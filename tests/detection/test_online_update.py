@@ -9,7 +9,7 @@ from online_samples import CFG, NAMES, changed, detector, keys, oracle, stream, 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import HeadOracle, KeyFrame, Replay, Student, Trainer, Update
 from vidkd.detection.online.key_frames import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
-from vidkd.detection.online.learner import OnlineTrainer, key_frame_of
+from vidkd.detection.online.learner import OnlineTrainer
 from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions
 from vidkd.models.darknet import Darknet, parse_cfg
@@ -172,22 +172,6 @@ def test_what_an_exception_interrupts_is_undone():
     assert trainer.state()["optimiser"]["state"] == {}
 
 
-def test_moments_live_on_only_where_asked():
-    def second_loss(keep):
-        light = student()
-        first, second = keys(light, 2)
-        trainer = Trainer(light, Update(trains="all", lr=1e-3, steps=2, keep_optimiser=keep))
-        trainer.learn(first, [])
-        state = trainer.state()["optimiser"]
-        return trainer.learn(second, []).loss_after, state
-
-    fresh, nothing = second_loss(False)
-    carried, state = second_loss(True)
-    assert nothing is None
-    assert int(state["state"][0]["step"]) == 2
-    assert fresh != carried
-
-
 def test_each_loss_is_the_one_of_its_name():
     light, heavy = student(), HeadOracle(detector(seed=3, score_threshold=0.012), detector())
     two = keys(light, 2, heavy)
@@ -242,30 +226,6 @@ def test_spare_anchors_count_along_a_stream_as_in_training():
     torch.testing.assert_close(learned, trained["loss"])
 
 
-def test_what_was_learned_is_pulled_back_by_a_share():
-    def learned(**settings):
-        light = student()
-        first, *rest = keys(light)
-        trainer = Trainer(light, Update(trains="all", lr=1e-2, steps=5, **settings))
-        records = [trainer.learn(first, rest)]
-        return records, weights(light), trainer
-
-    began = weights(student())
-    (whole,), far, _ = learned()
-    (pulled,), near, trainer = learned(retain=0.75)
-    assert pulled == whole
-    for name, value in near.items():
-        torch.testing.assert_close(value, began[name] + 0.75 * (far[name] - began[name]) if value.is_floating_point() else far[name])
-    # the next update begins there and is pulled back towards the same beginning
-    second = keys(student(), 1, oracle(), seed=5)[0]
-    light = trainer.student.copy()
-    assert Trainer(light, Update(trains="all", lr=1e-2, steps=5)).learn(second, []).outcome == "kept"
-    assert trainer.learn(second, []).outcome == "kept"
-    for name, value in weights(trainer.student).items():
-        there = weights(light)[name]
-        torch.testing.assert_close(value, began[name] + 0.75 * (there - began[name]) if value.is_floating_point() else there)
-
-
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -303,19 +263,6 @@ def test_weights_stay_where_no_share_has_a_finite_loss():
     assert len(broken.scores)
     assert trainer._interpolate(broken, trainer._weights())[0] == 1.0
     assert changed(before, weights(trainer.student)) == set()
-
-
-def test_online_learning_goes_on_from_the_share_and_says_so():
-    light, asked = student(), oracle()
-    online = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
-    plain = OnlineTrainer(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())
-    for place, frame in enumerate((*stream(2, 0), *stream(2, 5))):
-        look = light.detect(frame, frame_index=place)
-        seen = Trainer(light.copy(), Update(steps=0)).learn(key_frame_of(look, asked(frame)), []).loss_before
-        record = online.learn(look, asked(frame)).update
-        assert record.interpolated in (SHARES if place else (1.0,))
-        assert record.loss_before == pytest.approx(seen, rel=1e-5)
-        assert plain.learn(plain.student.detect(frame, frame_index=place), asked(frame)).update.interpolated is None
 
 
 def test_an_update_that_throws_leaves_the_weights_that_were_there_before_the_share_was_chosen(monkeypatch):

@@ -18,7 +18,6 @@ from vidkd.detection.policies import (
     LstmSelector,
     Observation,
     Policy,
-    RandomCalls,
     open_policy,
 )
 from vidkd.detection.policies.budget import ScoreThreshold
@@ -72,18 +71,6 @@ def test_every_whole_block_spends_the_budget_in_full(budget, wishes):
     called = calls(Wishes(wishes), CallBudget(count, window), 60)
     whole = 60 // window * window
     assert (called[:whole].reshape(-1, window).sum(1) == count).all()
-
-
-@given(budgets, st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None)
-def test_policies_that_plan_their_calls_spend_them_all(budget, seed):
-    count, window = budget
-    disagreement = np.random.default_rng(seed).random(60).round(1)
-    for policy in (RandomCalls(seed), Hindsight(disagreement)):
-        called = calls(policy, CallBudget(count, window), 60)
-        assert most_in_a_window(called, window) <= count
-        whole = 60 // window * window
-        assert (called[:whole].reshape(-1, window).sum(1) == count).all()
 
 
 def test_who_always_wants_calls_at_half_the_even_spacing_until_it_is_fifty_frames_ahead():

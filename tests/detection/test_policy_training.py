@@ -14,9 +14,8 @@ from vidkd.base.errors import DataError
 from vidkd.detection.metrics import SCORE, expected_disagreement
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update
 from vidkd.detection.online.learner import agreement_of
-from vidkd.detection.policies import CallBudget, FixedInterval, KeyFrameChooser, LstmSelector, load_selector, save_selector
-from vidkd.detection.policies.lstm import objections, other_learning, provenance, read_about
-from vidkd.detection.policies.policy import Observation
+from vidkd.detection.policies import CallBudget, FixedInterval
+from vidkd.detection.policies.lstm import objections, other_learning, provenance
 from vidkd.detection.policies.train import (
     SelectorRecord,
     SelectorTraining,
@@ -28,7 +27,6 @@ from vidkd.detection.policies.train import (
 )
 from vidkd.models.darknet import load_weights, save_weights
 from vidkd.models.selector import SIGNALS
-from vidkd.runtime.detections import Detections
 
 
 def learner(**update):
@@ -212,21 +210,6 @@ def test_features_that_only_mislead_are_left_out_where_either_way_may_be():
 def test_the_other_losses_rank_the_frames_too(loss):
     settings = dataclasses.replace(SMALL, loss=loss, threshold=0.5, window=8)
     assert train_selector([record(seed) for seed in range(4)], [record(9)], settings).rank_correlation > 0.7
-
-
-def test_a_trained_selector_goes_to_its_file_and_runs_a_stream(trained, tmp_path):
-    save_selector(tmp_path / "selector.pt", trained.selector, about(trained, SMALL))
-    assert read_about(tmp_path / "selector.pt")["best_epoch"] == trained.best_epoch
-    one = record(11, frames=200)
-    chooser = KeyFrameChooser(LstmSelector(load_selector(tmp_path / "selector.pt")), CallBudget(10, 100))
-    grey, called = np.zeros((1, 1), np.uint8), []
-    for t in range(200):
-        seen = Observation(
-            frame_index=t, grey=grey, features=one.features[t], detections=Detections.none(), frames_since=int(one.frames_since[t])
-        )
-        called.append(chooser.choose(seen))
-    assert sum(called) == 20
-    assert one.disagreement[called].mean() > one.disagreement.mean() + 0.1
 
 
 def test_the_number_of_errors_is_what_a_selector_foresees_unless_it_is_told_otherwise():

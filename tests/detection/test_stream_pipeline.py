@@ -252,19 +252,6 @@ def test_memory_does_not_grow():
     assert len(tracker.state()["ids"]) < 2 * 25 + 10
 
 
-def test_a_state_goes_on_exactly():
-    chance = np.random.default_rng(4)
-    frames = [found(*(chance.uniform(0, 8, 2) + place for place in ([3.0 * t, 40], [150 - 2.0 * t, 80]))) for t in range(60)]
-    whole, halves = ByteTracker(fps=25), ByteTracker(fps=25)
-    expected = along(whole, *frames)
-    before = along(halves, *frames[:31])
-    after = ByteTracker(fps=25)
-    after.restore(halves.state())
-    assert before + along(after, *frames[31:]) == expected
-    for name, array in whole.state().items():
-        np.testing.assert_array_equal(array, after.state()[name])
-
-
 def test_tracks_and_what_is_inside_go_on_after_a_stop(tmp_path: Path):
     source = make_video(tmp_path / "v.mp4", 40)
 

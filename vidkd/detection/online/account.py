@@ -113,26 +113,12 @@ class Account:
         }
 
 
-class _Learning(msgspec.Struct):
-    """What a line says of learning: the row of a `FrameRecord`, without what nothing here reads."""
-
-    called: bool
-    seconds: dict[str, float]
-    answered: int | None = None
-    failed: str | None = None
-    disagreement: float | None = None
-    outcome: str = FAILED
-    loss_before: float | None = None
-    loss_after: float | None = None
-    replay_before: float | None = None
-    replay_after: float | None = None
-    interpolated: float | None = None
-
-
 class _Line(msgspec.Struct):
+    """What is read of a line. learning: the row of a `FrameRecord`."""
+
     frame: int
     time_s: float | None
-    learning: _Learning
+    learning: dict[str, Any]
     key: dict[str, Any] | None = None
 
 
@@ -147,18 +133,19 @@ def read_account(lines: Path) -> Account:
             try:
                 row = msgspec.json.decode(line, type=_Line)
                 learning = row.learning
-                seconds.update(learning.seconds)
-                calls_s += [learning.seconds["oracle"]] if "oracle" in learning.seconds else []
+                seconds.update(learning["seconds"])
+                calls_s += [learning["seconds"]["oracle"]] if "oracle" in learning["seconds"] else []
                 failed_at = waiting if waiting >= 0 else position
-                if learning.called:
+                if learning["called"]:
                     keys[position] = KeyFrameRow(frame=row.frame, time_s=row.time_s, boxes=row.key)
                     waiting = position
-                if learning.answered is not None or learning.failed is not None:
-                    at = failed_at if learning.answered is None else learning.answered
-                    keys[at] = dataclasses.replace(keys[at], **{name: getattr(learning, name) for name in _OF_ANSWER})
+                if learning["answered"] is not None or learning["failed"] is not None:
+                    at = failed_at if learning["answered"] is None else learning["answered"]
+                    answer = {"outcome": FAILED, **{name: learning[name] for name in _OF_ANSWER if name in learning}}
+                    keys[at] = dataclasses.replace(keys[at], **answer)
                     waiting = -1 if waiting == at else waiting
-            except (msgspec.MsgspecError, KeyError) as error:
-                reason = f"an answer to frame {error}, which was not called" if isinstance(error, KeyError) else error
+            except (msgspec.MsgspecError, KeyError, TypeError) as error:
+                reason = f"{error} is missing, a key or the call that it answers" if isinstance(error, KeyError) else error
                 hint = "the same command with --overwrite makes the run again"
                 raise DataError(f"not a line of tkd: {lines}:{position + 1}", reason=reason, hint=hint) from None
     oracle_ms = 1000 * statistics.median(calls_s) if calls_s else None
