@@ -17,7 +17,6 @@ classes.csv. It is a run with task: yolo, or a file with its data set:
 Frames in which objects may lack their box (DAVIS) tell recall alone, of the boxes from --judge.score on, pooled and of each video.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,36 +84,31 @@ def run(given: Settings) -> int:
         return list_settings(RunConfig, "supervised")
     if given.out is not None:
         check_folder("--out", Path(given.out))
-    detector = _as_detector(given)
-    if detector is None:
-        return _evaluate_classifier(given)
-    from vidkd.cli.evaluate_detector import evaluate_detector
+    if _is_detector(given):
+        from vidkd.cli.evaluate_detector import evaluate_detector
 
-    return evaluate_detector(detector)
+        return evaluate_detector(given)
+    return _evaluate_classifier(given)
 
 
-def _as_detector(given: Settings) -> argparse.Namespace | None:
-    """The arguments for a detector: `checkpoint` of a run's, or files of it with a folder for the results; None for a classifier."""
+def _is_detector(given: Settings) -> bool:
+    """Whether the model is a detector: by its name, or by what the file or run says of itself."""
     from vidkd.detection.opening import TORCHVISION, darknet_files
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import open_network
 
-    own, path = vars(given), Path(given.model)
-    of_files = argparse.Namespace(**own, checkpoint=None)
+    path = Path(given.model)
     if given.model.startswith(TORCHVISION):
-        return of_files
+        return True
     check_there(path)
-    if path.suffix.lower() in (".cfg", ".weights", ".tflite") or given.metadata is not None:
-        return of_files
+    if path.suffix.lower() in (".cfg", ".weights", ".tflite") or given.metadata is not None or darknet_files(path):
+        return True
     if is_exported(path):
         with other_runtime_named(path, given.runtime):
             text = open_network(path, device="cpu", runtime=given.runtime).embedded
-        return None if text is not None and json.loads(text).get("task") == "classify" else of_files
-    if darknet_files(path):
-        return argparse.Namespace(**{**own, "out": given.out or given.model}, checkpoint=None)
-    of_run = argparse.Namespace(**{**own, "model": None}, checkpoint=given.model)
-    return of_run if is_detector(read_checkpoint(path)) else None
+        return text is None or json.loads(text).get("task") != "classify"
+    return is_detector(read_checkpoint(path))
 
 
 def _evaluate_classifier(given: Settings) -> int:

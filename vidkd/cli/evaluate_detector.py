@@ -1,13 +1,12 @@
 """What `vidkd evaluate` does with a detector."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import check_judging_reads, metric_lines, run_folder
+from vidkd.cli.evaluate import Settings, check_judging_reads, metric_lines, run_folder
 from vidkd.cli.verb_parser import list_settings
 
 if TYPE_CHECKING:
@@ -17,41 +16,43 @@ if TYPE_CHECKING:
     from vidkd.runtime.detector import Detector
 
 
-def evaluate_detector(arguments: argparse.Namespace) -> int:
+def evaluate_detector(given: Settings) -> int:
     """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
     from vidkd.base.files import sha256
     from vidkd.bench.draws import frame_intervals
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import judge_boxes
     from vidkd.detection.frames import read_frames
+    from vidkd.detection.opening import darknet_files, names_run
     from vidkd.models.saved import checkpoint_in
 
-    if arguments.list_settings:
+    if given.list_settings:
         return list_settings(DetectorRunConfig, "yolo")
-    of_run = arguments.model is None
-    detector, config = _of_run(arguments) if of_run else _of_file(arguments)
-    check_judging_reads(arguments.settings, DetectorRunConfig, ("data", "judge"), unread=None if of_run else "data.transform")
+    of_files = bool(darknet_files(Path(given.model)))
+    of_run = names_run(given.model) and not of_files and given.metadata is None
+    detector, config = _of_run(given) if of_run else _of_file(given)
+    check_judging_reads(given.settings, DetectorRunConfig, ("data", "judge"), unread=None if of_run else "data.transform")
     frames, judge = read_frames(config.data), config.judge
-    truth = (frames.subset if of_run else frames.subset_for_others)(arguments.subset)
+    truth = (frames.subset if of_run else frames.subset_for_others)(given.subset)
     judgement = judge_boxes(detector, truth, score=judge.score, batch_size=judge.batch_size)
     intervals = frame_intervals(judgement, truth)
-    sys.stdout.write(_text(judgement, intervals, arguments.subset))
-    if arguments.out is None and not of_run:
+    sys.stdout.write(_text(judgement, intervals, given.subset))
+    if given.out is None and not (of_run or of_files):
         sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
-    folder = Path(arguments.out) if arguments.out else run_folder(Path(arguments.checkpoint))
-    weights = checkpoint_in(Path(arguments.checkpoint)) if of_run else Path(arguments.weights or arguments.model)
+    folder = Path(given.out) if given.out else run_folder(Path(given.model))
+    weights = checkpoint_in(Path(given.model)) if of_run else Path(given.weights or given.model)
     judged_hash = sha256(weights) if weights.is_file() else None  # None of a network that a library knows by name
     document, table = judgement.write(
-        folder, arguments.subset, {"checkpoint": judged_hash, "ci95": intervals.ci95, "ci95_over": intervals.over}
+        folder, given.subset, {"checkpoint": judged_hash, "ci95": intervals.ci95, "ci95_over": intervals.over}
     )
     sys.stdout.write(f"written: {document}, {table}\n")
     if "ap50" in judgement.found.metrics() and (folder / "config.yaml").exists():
-        sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.subset)}\n")
+        sys.stdout.write(f"written: {_report(folder, judgement, intervals, given.subset)}\n")
     return 0
 
 
-def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
+def _of_run(given: Settings) -> "tuple[Detector, DetectorRunConfig]":
     from vidkd.base.errors import ConfigError
     from vidkd.detection.config import load_detector_config
     from vidkd.detection.fit import judged_detector
@@ -60,22 +61,22 @@ def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig
     from vidkd.engine.devices import pick_device
 
     for name in ("weights", "names", "metadata", "resize", "submission"):
-        if getattr(arguments, name) is not None:
+        if getattr(given, name) is not None:
             raise ConfigError(f"--{name} means nothing to the checkpoint of a detector", hint=f"leave out --{name}")
-    refuse_runtime(arguments.checkpoint, arguments.runtime)
-    saved = load_detector(arguments.checkpoint)
-    warn_if_unfinished(arguments.checkpoint)
-    config = load_detector_config(settings=saved.run, overrides=arguments.settings)
-    return judged_detector(saved.net, saved.classes, config, pick_device(arguments.device)), config
+    refuse_runtime(given.model, given.runtime)
+    saved = load_detector(given.model)
+    warn_if_unfinished(given.model)
+    config = load_detector_config(settings=saved.run, overrides=given.settings)
+    return judged_detector(saved.net, saved.classes, config, pick_device(given.device)), config
 
 
-def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
+def _of_file(given: Settings) -> "tuple[Detector, DetectorRunConfig]":
     from vidkd.detection.config import load_detector_config
     from vidkd.detection.opening import ModelFiles
 
-    config = load_detector_config(overrides=arguments.settings)
-    given = {name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "device", "runtime")}
-    return ModelFiles(**given, score=config.judge.score, nms_iou=config.judge.nms_iou, model_flag="--model").open(), config
+    config = load_detector_config(overrides=given.settings)
+    named = {name: getattr(given, name) for name in ("model", "weights", "names", "metadata", "resize", "device", "runtime")}
+    return ModelFiles(**named, score=config.judge.score, nms_iou=config.judge.nms_iou, model_flag="--model").open(), config
 
 
 def _text(judgement: "BoxJudgement", intervals: "Intervals", split: str) -> str:
