@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from vidkd.cli.verb_parser import list_settings
 
@@ -67,8 +67,7 @@ def _train(kind: "RunKind", config: Any, resume: str) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunKind:
+class RunKind(NamedTuple):
     """What `vidkd train` trains: a kind of configuration, whose tasks name it, and the function that trains one.
 
     settings, fitted_by: MODULE:NAME, imported when they are asked for. best: what its best student is chosen by, in words.

@@ -1,7 +1,9 @@
 """A verb's settings: a frozen dataclass, read from flags and from `--config FILE`; a flag that is unknown is named with the nearest one."""
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,17 @@ def positional(metavar: str, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={POSITIONAL: metavar})
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, without its import of shutil: the width of the terminal is asked of the system, 80 where there is none."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdigit() else 80
+        with contextlib.suppress(OSError):
+            width = width if columns else os.get_terminal_size().columns
+        super().__init__(prog, width=width - 2)
+
+
 class VerbParser(argparse.ArgumentParser):
     """argparse's, without abbreviations, with a flag for each field of `kind`, the verb's dataclass; its docstring is the help.
 
@@ -30,7 +43,7 @@ class VerbParser(argparse.ArgumentParser):
     """
 
     def __init__(self, kind: Any, **given: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **given)
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **given)
         self.kind, self.takes_settings = kind, False
         for entry in dataclasses.fields(kind):
             self._add_field(entry, field_types(kind)[entry.name], field_help(kind).get(entry.name, ""))
