@@ -19,10 +19,9 @@ CAT, DOG = (0.0, 0.0, 0.5, 0.5, 0.9, 0.0), (0.5, 0.5, 1.0, 1.0, 0.6, 1.0)
 
 
 @pytest.fixture(autouse=True)
-def _fresh_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_model() -> None:
     detect_run.opened.cache_clear()
     detect_run.recorded.cache_clear()
-    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,6 @@ from vidkd.models.darknet import Darknet
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
-
-
 def test_all_that_comes_of_a_video(
     video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,11 +14,6 @@ from vidkd.detection.policies import BARE, save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
-
-
 @pytest.mark.slow
 def test_every_policy_learns_along_the_same_video(
     video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

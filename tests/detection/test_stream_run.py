@@ -27,12 +27,6 @@ from vidkd.video.writer import join_videos
 FILES = {"annotated.mp4", "coco.json", "detections.csv", "detections.jsonl", "mot.txt", "run.json"}
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch):
-    """Processes are killed here, the power is not cut: what was written is there, and syncing it is half of the time of these tests."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     return make_video(tmp_path_factory.mktemp("stream") / "square.mp4")
