@@ -18,7 +18,7 @@ from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
 from vidkd.inference.predict import check_recognises
 from vidkd.models.saved import load_classifier, read_checkpoint
-from vidkd.report import overlay
+from vidkd.report import annotate
 from vidkd.video import open_video, write_video
 
 FRAMES = 30
@@ -103,7 +103,7 @@ def test_settings_of_a_file(video: Path, tiny_teacher: Path, tmp_path: Path, cap
 def test_the_overlay_has_every_frame_and_draws_inside_the_square_alone(
     video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overlay, "FULL", 0.0)  # the maps of a hardly trained network are nearly even
+    monkeypatch.setattr(annotate, "FULL", 0.0)  # the maps of a hardly trained network are nearly even
     out = tmp_path / "über lay.mp4"
     assert predict(video, "--model", tiny_teacher, "--overlay", out) == 0
     assert f"written: {out} ({FRAMES} frames)" in capsys.readouterr().out

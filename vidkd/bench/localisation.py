@@ -18,7 +18,8 @@ from vidkd.data.footage import footage_of, open_clip, shrink
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.windows import Window, choose_window, frames_inside
-from vidkd.inference.torch_classifier import classify, view_of
+from vidkd.inference.predict import crop_view
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import VideoClassifier
 from vidkd.video import VideoReader
 
@@ -60,10 +61,10 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
         else:
             boxes = _moving_in(video, clip, window, config.decode_short_side) * [width, height, width, height]
     geometry = evaluation_geometry(height, width, config.transform)
-    attention = classify(model, view_of(model, footage, geometry), device).attention
+    attention = TorchClassifier(model, device)(crop_view(model.view, footage, geometry)[None]).attention
     if attention is None:
         raise ValueError("a network without attention points at nothing")
-    return pointing_of(attention, in_crop(boxes, geometry), model.map_shift_cells)
+    return pointing_of(attention[0], in_crop(boxes, geometry), model.map_shift_cells)
 
 
 def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:

@@ -17,10 +17,11 @@ from vidkd.data.footage import open_clip
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
-from vidkd.inference.torch_classifier import Classified, classify
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.parts import Strip
 from vidkd.report.strips import Part, clip_strip, moment_of, observed_strip
+from vidkd.runtime.clip_classifier import ClipScores
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,11 @@ def _strip(sets: Sequence[ClipDataset], number: int, networks: Mapping[str, Save
     for prefix, who in SIDES.items():
         view = f"{'' if whole else prefix}{networks[who].view}" if who in networks else ""
         if view in sample:
-            found[who] = classify(networks[who].model, sample[view], torch.device("cpu"), None if whole or prefix else sample["observed"])
+            classifier = TorchClassifier(networks[who].model)
+            found[who] = classifier(sample[view].numpy()[None], None if whole or prefix else sample["observed"])
     named: dict[str, Any] = {
         "label": None if clip.label is None else student.classes[clip.label],
-        "predicted": student.classes[int(found["student"].probabilities.argmax())],
+        "predicted": student.classes[int(found["student"].probabilities[0].argmax())],
         "name": clip.name or Path(clip.path).stem,
     }
     if whole:
@@ -100,11 +102,11 @@ def _strip(sets: Sequence[ClipDataset], number: int, networks: Mapping[str, Save
 
 
 def _part(
-    sample: Sample, prefix: str, whose: Sequence[str], networks: Mapping[str, SavedClassifier], found: Mapping[str, Classified]
+    sample: Sample, prefix: str, whose: Sequence[str], networks: Mapping[str, SavedClassifier], found: Mapping[str, ClipScores]
 ) -> Part:
     """One side of a sample, with the attention of the networks that saw it."""
     seen = {who: found[who].attention for who in whose if who in found}
-    attention = {who: (maps, networks[who].model.map_shift_cells) for who, maps in seen.items() if maps is not None}
+    attention = {who: (maps[0], networks[who].model.map_shift_cells) for who, maps in seen.items() if maps is not None}
     flow = sample.get(f"{prefix}flow")
     return Part(
         rgb=_channels_last(sample[f"{prefix}rgb"]), flow=None if flow is None else _channels_last(flow.float()), attention=attention
