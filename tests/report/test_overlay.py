@@ -54,11 +54,6 @@ def grey(height: int = 72, width: int = 96, level: int = 100) -> np.ndarray:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def test_the_square_in_pixels_of_the_video() -> None:
-    """The video is twice as large as what the network was given."""
-    assert square_of(window(), 72, 96) == (0, 12, 72, 84)
-
-
 def test_heat_lies_in_the_square_and_the_rest_is_dimmed() -> None:
     image, square = grey(), (10, 20, 50, 60)
     maps = np.full((4, 4), 0.02)
@@ -236,15 +231,6 @@ def test_the_legend_names_the_largest_and_says_how_many_more_there_are(monkeypat
     assert written[:-1] == ["a", "b", "c"]
 
 
-def test_the_best_class_has_the_longest_bar() -> None:
-    shown = panel(top=3)
-    shown.add([decision(4.0, best=2)])
-    left = shown.draw(4.1)[:, :470]
-    lengths = [(left == colour_of(k)).all(-1).sum(1).max() for k in range(3)]
-    assert lengths[2] > 3 * max(lengths[:2])
-    assert min(lengths) > 0
-
-
 def test_what_lies_behind_the_strip_is_forgotten() -> None:
     shown = panel()
     for k in range(4000):
@@ -254,12 +240,6 @@ def test_what_lies_behind_the_strip_is_forgotten() -> None:
             assert len(shown) <= 2 * (PAST_S + 1) + 12
     shown.draw(5000.0)
     assert len(shown) == 1, "the last decision stays in force"
-
-
-@pytest.mark.parametrize(("height", "width"), [(48, 64), (45, 61), (480, 640), (1080, 1920)])
-def test_the_whole_has_an_even_height(height: int, width: int) -> None:
-    assert (height + panel_height(height, width)) % 2 == 0
-    assert panel_height(height, width) == pytest.approx(0.24 * width, abs=1.5)
 
 
 def test_frames_and_times_are_those_of_the_video(tmp_path: Path) -> None:
@@ -297,12 +277,6 @@ def test_the_edge_of_a_box_is_drawn_on_its_own_pixels_and_nothing_outside():
         assert any(colours(image, row, column))
     assert not image[55:].any()
     assert not image[30:, 50:].any()
-
-
-def test_a_copy_is_drawn_on():
-    frame = np.zeros((60, 80, 3), np.uint8)
-    draw_boxes(frame, Detections(boxes=[[1, 1, 9, 9]], scores=[1], labels=[0]), ("person",))
-    assert not frame.any()
 
 
 def test_classes_differ_in_colour_and_tracks_do():
