@@ -55,7 +55,7 @@ def benchmark_report(summary: Mapping[str, Any], *, command: str = "") -> Report
         tables=tuple(_tables(methods, summary, judged)),
         figures=tuple(_figures(methods, judged, accuracy_notes(data))),
         notes=_notes(summary),
-        environment={str(name): str(value) for name, value in summary["environment"].items()},
+        environment=summary["environment"],
     )
 
 

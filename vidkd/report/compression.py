@@ -16,15 +16,14 @@ def compression_report(
     summary: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]], *, main: str, command: str = "", config_text: str = ""
 ) -> Report:
     """summary: of `bench.compression`. outcomes: the content of each step by its name. main: the metric that is compared."""
-    content = summary
     return Report(
-        title=str(content["study"]).replace("_", " "),
-        subtitle=f"{len(outcomes) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
+        title=str(summary["study"]).replace("_", " "),
+        subtitle=f"{len(outcomes) - 1} steps of compression, each judged on '{summary['data']['subset']}'.",
         command=command,
         config_text=config_text,
-        tables=(_steps(content, main), *_files(content), *_layers(outcomes)),
-        notes={"student": str(content["data"]["student"]), "judged on": str(content["data"]["subset"])},
-        environment={str(name): str(value) for name, value in content["environment"].items()},
+        tables=(_steps(summary, main), *_files(summary), *_layers(outcomes)),
+        notes={"student": str(summary["data"]["student"]), "judged on": str(summary["data"]["subset"])},
+        environment=summary["environment"],
     )
 
 

@@ -142,7 +142,7 @@ def study_report(summary: Mapping[str, Any], *, command: str = "", config_text: 
         tables=tuple(study_tables(summary)),
         figures=tuple(_figures(summary)),
         notes={**study_notes(summary), "time": duration(summary["seconds"])},
-        environment={str(name): str(value) for name, value in summary["environment"].items()},
+        environment=summary["environment"],
     )
 
 
