@@ -1,18 +1,21 @@
 """From a configuration to the parts of a run: clips, teacher, optimiser groups and schedule."""
 
 import math
+import platform
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from started import run_to_end
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.devices import pick_device, processes, start_fabric
+from vidkd.engine.devices import keep_freed_memory, pick_device, processes, start_fabric
 from vidkd.engine.fit import fit
 from vidkd.engine.loop_config import OptimConfig, TrainConfig, check_validation
 from vidkd.engine.optimiser import build_optimizer, build_schedule
@@ -194,3 +197,34 @@ def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkey
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "12", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     assert processes(config.train) == (4, 3)
+
+
+PAGES_OF_A_STEP = 32 * 2**20 // 4096
+COUNT_FAULTS = """
+import json, resource, sys
+import torch
+from vidkd.engine.devices import keep_freed_memory
+
+def step():
+    for _ in range(2):
+        torch.ones(8 * 2**20)  # 32 MiB of float32, written and freed
+
+kept = keep_freed_memory(json.loads(sys.argv[1]))
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow  # a process that imports torch
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_a_step_takes_no_new_pages() -> None:
+    words = run_to_end([sys.executable, "-c", COUNT_FAULTS, "{}"], check=True).stdout.split()
+    assert words[0] == "True"
+    assert int(words[1]) < PAGES_OF_A_STEP / 4, "ten steps of two tensors, and not the pages of a quarter of one tensor"
+
+
+def test_the_user_s_own_settings_of_the_allocator_stay() -> None:
+    assert not keep_freed_memory({"MALLOC_TRIM_THRESHOLD_": "131072"})
