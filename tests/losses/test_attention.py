@@ -54,14 +54,6 @@ def test_gradient_of_teacher_first_is_q_minus_p_in_the_logits():
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_gradient_reaches_the_student_only(direction):
-    student, teacher = attention(0).requires_grad_(), attention(1).requires_grad_()
-    attention_kl(student, teacher, direction=direction).backward()
-    assert teacher.grad is None
-    assert student.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("masked", ["student", "teacher", "both"])
 def test_masked_and_extreme_positions_stay_finite(direction, masked):
     logits = 1e4 * torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(0))
@@ -77,26 +69,6 @@ def test_masked_and_extreme_positions_stay_finite(direction, masked):
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
-
-
-def test_bfloat16_under_autocast_is_computed_in_float32():
-    student, teacher = attention(0).bfloat16(), attention(1).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = attention_kl(student, teacher)
-    assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(float(attention_kl(student.double(), teacher.double())), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (lambda: attention_kl(attention(0), attention(0, (3, 4, 5, 5))), "resize_attention"),
-        (lambda: attention_kl(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)), "4 dimensions"),
-    ],
-)
-def test_errors(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        arguments()
 
 
 def test_resize_averages_probabilities_of_whole_cells():

@@ -35,14 +35,6 @@ def test_zero_at_equality_and_not_below_elsewhere(name):
 
 
 @every_loss
-def test_gradient_reaches_the_student_only(name):
-    student, teacher = features(0).requires_grad_(), features(1).requires_grad_()
-    SHIFT_TOLERANT[name](student, teacher).backward()
-    assert teacher.grad is None
-    assert (student.grad.abs().sum((1, 2, 3, 4)) > 0).all()
-
-
-@every_loss
 def test_scaling_both_sides_changes_nothing(name):
     loss, (student, teacher) = SHIFT_TOLERANT[name], (features(0), features(1))
     expected = loss(student, teacher)
@@ -100,18 +92,6 @@ def test_permuting_positions_is_seen_by_position_and_by_a_window():
 
 
 @every_loss
-def test_bfloat16_under_autocast_is_computed_in_float32(name):
-    student, teacher = (100 * features(seed, dtype=torch.float32).bfloat16() for seed in (0, 1))
-    student.requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = SHIFT_TOLERANT[name](student, teacher)
-    value.backward()
-    assert value.dtype == torch.float32
-    assert student.grad.dtype == torch.bfloat16
-    assert float(value.detach()) == pytest.approx(float(SHIFT_TOLERANT[name](student.double(), teacher.double()).detach()), rel=1e-4)
-
-
-@every_loss
 def test_a_teacher_that_is_silent_costs_nothing(name):
     student, teacher = features(0).requires_grad_(), features(1)
     teacher[1] = 0
@@ -130,16 +110,6 @@ def test_clips_do_not_see_each_other(name):
     value = loss(student, teacher)
     alone = torch.stack([loss(student[[b]], teacher[[b]]) for b in range(3)])
     torch.testing.assert_close(value, alone.mean())
-
-
-@every_loss
-@pytest.mark.parametrize(
-    ("student", "teacher"),
-    [((2, 3, 2, 2, 2), (2, 4, 2, 2, 2)), ((2, 3, 2, 2, 2), (3, 3, 2, 2, 2)), ((2, 3, 2, 2), (2, 3, 2, 2))],
-)
-def test_features_that_do_not_pair(name, student, teacher):
-    with pytest.raises(ValueError, match=r"features are \(B, C, T, H, W\)"):
-        SHIFT_TOLERANT[name](torch.ones(student), torch.ones(teacher))
 
 
 SMALL = (3, 5, 2, 3, 4)

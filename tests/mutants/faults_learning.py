@@ -106,7 +106,7 @@ LEARNING = (
         "vidkd/losses/logits.py",
         "log_p = F.log_softmax(widen(teacher.detach()) / temperature, dim=1)",
         "log_p = F.log_softmax(widen(teacher) / temperature, dim=1)",
-        ("tests/losses/test_logits.py",),
+        ("tests/losses/test_every_loss.py",),
     ),
     Mutant(
         "label -1 counted (generalized distillation)",
