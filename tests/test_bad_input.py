@@ -60,15 +60,6 @@ def test_missing_data_set(vidkd: Vidkd, tmp_path: Path) -> None:
     assert lines[4][1].startswith(f"vidkd prepare_data LAYOUT --data.root {tmp_path}/nowhere")
 
 
-def test_unknown_key(vidkd: Vidkd, tmp_path: Path) -> None:
-    (tmp_path / "typo.yaml").write_text("data:\n  root: x\n  bach_size: 4\n")
-    code, error = vidkd.run("train", "--config", tmp_path / "typo.yaml")
-    assert code == 2
-    assert "unknown setting 'data.bach_size'" in error
-    assert f"{tmp_path}/typo.yaml:3" in error
-    assert "data.batch_size" in error
-
-
 def test_unknown_flag(vidkd: Vidkd) -> None:
     code, error = vidkd.train("--train.epoch", 3)
     assert code == 2
@@ -209,15 +200,6 @@ def test_full_disk(vidkd: Vidkd, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "free disk space" in error
     assert read_checkpoint(load_run(vidkd, "tiny"))["progress"]["step"] == 2
     assert vidkd.train(**settings)[0] == 0
-
-
-def test_two_runs_with_one_name(vidkd: Vidkd) -> None:
-    assert vidkd.train()[0] == 0
-    code, error = vidkd.train("--data.window.stride", 1)
-    assert code == 2
-    assert "another run has the name tiny: its settings differ" in error
-    assert "data.window.stride : 2 there, 1 here" in error
-    assert "another --name" in error
 
 
 def test_damaged_checkpoint(vidkd: Vidkd) -> None:
