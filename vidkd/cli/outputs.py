@@ -1,16 +1,13 @@
 """What a verb writes: files are looked at before any work and never replaced without being asked; lines may lose their reader."""
 
 import itertools
-import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, WriteError
-
-log = logging.getLogger(__name__)
 
 
 def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: bool) -> None:
@@ -55,27 +52,6 @@ def check_folder(flag: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise WriteError.of(folder, error) from error
-
-
-class Said:
-    """Lines on standard output, each there at once, for a verb that has other work to do if their reader goes away (| head).
-
-    further: what is written next to them, for the message. Without any, BrokenPipeError ends the verb as it ends all others.
-    """
-
-    def __init__(self, further: Sequence[str]) -> None:
-        self._further = further
-
-    def line(self, text: str) -> None:
-        """Write a line; once the reader is gone, that is logged, and this and all later output is dropped."""
-        try:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if not self._further:
-                raise
-            drop_output()
-            log.warning("standard output was closed; still writing %s (Ctrl-C ends it)", " and ".join(self._further))
 
 
 def drop_output() -> None:

@@ -11,6 +11,7 @@ An exported file (`vidkd export`) is run without torch.
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from vidkd.base.fields import Count, Positive, Whole
 from vidkd.base.files import writing
-from vidkd.cli.outputs import Said, check_outputs, check_video_ending
+from vidkd.cli.outputs import check_outputs, check_video_ending, drop_output
 from vidkd.cli.verb_parser import positional
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 STEP_S = 0.5
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def run(given: Settings) -> int:
     if recognises and (given.seconds or given.window_s) and not any(is_live(video) for video in given.videos):
         raise ConfigError("--seconds and --window-s are of cameras and network streams, and of anticipation", hint="leave them out")
     failed = 0
-    with _lines(given) as lines:
+    with Lines(given).opened() as lines:
         for video in given.videos:
             try:
                 if not recognises or is_live(video):
@@ -111,11 +113,31 @@ def run(given: Settings) -> int:
 
 
 class Lines:
-    """Answers as they come: JSON lines in a file, and text or the same lines on standard output."""
+    """Answers as they come: JSON lines in the file --out, and text or the same lines on standard output.
 
-    def __init__(self, given: Settings, file: TextIO | None) -> None:
-        self._given, self._file = given, file
-        self._said = Said([name for name in (given.out, given.overlay) if name])
+    Its reader may go away (| head): while files are written that is logged and later output dropped; else BrokenPipeError ends all.
+    """
+
+    def __init__(self, given: Settings) -> None:
+        self._given = given
+        self._file: TextIO | None = None
+        self._files = [name for name in (given.out, given.overlay) if name]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator["Lines"]:
+        """With the file open."""
+        if self._given.out is None:
+            yield self
+            return
+        path = Path(self._given.out)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8")
+        try:
+            yield self
+        finally:
+            with writing(path):
+                self._file.close()
 
     def row(self, row: dict[str, Any], text: str) -> None:
         """Write an answer; every line is in the file at once, whatever happens later."""
@@ -124,30 +146,24 @@ class Lines:
             with writing(str(self._given.out)):
                 self._file.write(line + "\n")
                 self._file.flush()
-        self._said.line(line if self._given.json else text)
+        self._print(line if self._given.json else text)
 
     def say(self, text: str) -> None:
         """Say something that is no answer."""
         if self._given.json:
             sys.stderr.write(text + "\n")
         else:
-            self._said.line(text)
+            self._print(text)
 
-
-@contextlib.contextmanager
-def _lines(given: Settings) -> Iterator[Lines]:
-    if given.out is None:
-        yield Lines(given, None)
-        return
-    path = Path(given.out)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8")
-    try:
-        yield Lines(given, file)
-    finally:
-        with writing(path):
-            file.close()
+    def _print(self, text: str) -> None:
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not self._files:
+                raise
+            drop_output()
+            log.warning("standard output was closed; still writing %s (Ctrl-C ends it)", " and ".join(self._files))
 
 
 def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines: Lines) -> None:
