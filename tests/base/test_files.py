@@ -23,6 +23,14 @@ def test_atomic_write_replaces_and_makes_the_folder(tmp_path: Path, mode: str, c
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+def test_who_reads_the_old_file_meanwhile_reads_it_whole(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with (tmp_path / "file").open() as reader:
+        with atomic_write(tmp_path / "file") as file:
+            file.write("a longer text")
+        assert reader.read() == "old"
+
+
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

@@ -249,7 +249,7 @@ LEARNING = (
         "vidkd/base/random_streams.py",
         "map(str, (purpose, seed, *place))",
         "map(str, (seed, *place))",
-        ("tests/base/test_yaml_files.py",),
+        ("tests/base/test_random_streams.py",),
     ),
     Mutant(
         "another data set's file of the same name counts as learned",
