@@ -1,7 +1,7 @@
 """A classifier of clips as a recipe's subject."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vidkd.base.settings import as_dict, merge
 from vidkd.compress.compressed import Compressed
 from vidkd.compress.export_classifier import ClassifierSource, classifier_metadata, drawn, integers_of
 from vidkd.compress.parity import Samples, data_set_clips
-from vidkd.compress.prune import TAYLOR_BATCHES, LossBatches
+from vidkd.compress.prune import TAYLOR_BATCHES
 from vidkd.compress.quantise import Integers
 from vidkd.compress.recipe import (
     ORIGINAL,
@@ -27,7 +27,6 @@ from vidkd.compress.recipe import (
     RefitConfig,
     RepairConfig,
     Step,
-    repaired_settings,
 )
 from vidkd.compress.subject import Interval, Made, Subject
 from vidkd.data.learned_from import LearnedFrom, check_unseen
@@ -38,9 +37,9 @@ from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
 from vidkd.engine.evaluate import MAIN_METRIC, judge
 from vidkd.engine.fit import fit
+from vidkd.engine.loop import RunResult
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import check_trains, training_sampler, training_set
-from vidkd.engine.training_run import count_bad
 from vidkd.models.saved import ExportedModule, SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
@@ -130,37 +129,29 @@ class ClassifierSubject(Subject):
         save_classifier(path, dataclasses.replace(saved, model=done.model))
         return Made(model=path, notes=done.notes, files=(path,))
 
-    def _losses(self) -> LossBatches:
+    def _training(self, net: nn.Module) -> tuple[Iterable[dict[str, Any]], int, Callable[[dict[str, Any]], Tensor | None]]:
         """See `Subject`: the cross-entropy."""
+        config, view = self.config, self._student.view
+        sampler = training_sampler(self._clips, config, first_step=0, last_step=TAYLOR_BATCHES)
+        loader = training_loader(training_set(self._clips, config, [view]), sampler, config.data.workers, pin_memory=False)
 
-        def batches(net: nn.Module) -> Iterator[Tensor]:
-            config, view = self.config, self._student.view
-            sampler = training_sampler(self._clips, config, first_step=0, last_step=TAYLOR_BATCHES)
-            bad: list[str] = []
-            for batch in training_loader(training_set(self._clips, config, [view]), sampler, config.data.workers, pin_memory=False):
-                count_bad(batch, bad, most=config.data.max_bad_clips)
-                if "index" not in batch:  # of whose clips none could be read, or nothing observed
-                    continue
-                labelled, seen = batch["label"] >= 0, batch.get("observed")
-                if labelled.any():
-                    logits = net(batch[view][labelled], None if seen is None else seen[labelled]).logits
-                    yield F.cross_entropy(logits, batch["label"][labelled])
+        def loss(batch: dict[str, Any]) -> Tensor | None:
+            labelled, seen = batch["label"] >= 0, batch.get("observed")
+            if not labelled.any():
+                return None
+            logits = net(batch[view][labelled], None if seen is None else seen[labelled]).logits
+            return F.cross_entropy(logits, batch["label"][labelled])
 
-        return batches
+        return loader, config.data.max_bad_clips, loss
 
-    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
-        """See `Subject`."""
+    def _train(self, model: Path, config: RepairConfig, folder: Path) -> RunResult:
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(model), "model": {"weights": None}}
         known = {"teacher_settings": None}  # its teacher is there already: this length and rate are not how one is trained
-        result = fit(self._configured(merge(merge(known, config.settings), place)), quiet=self._quiet)
-        notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
-        return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
+        return fit(self._configured(merge(merge(known, config.settings), place)), quiet=self._quiet)
 
     def _configured(self, settings: Mapping[str, Any]) -> RunConfig:
         """The configuration of a run over that of the student's own."""
-        over = merge(merge({}, self._recipe.settings), settings)
-        found = repaired_settings(self._student.run, over, original=str(self.original))
-        return load_config(settings=found, overrides=self._overrides)
+        return load_config(settings=self._settings(self._student.run, settings), overrides=self._overrides)
 
     def _ranges(self, config: QuantiseConfig) -> Integers:
         return integers_of(self.config, classifier_metadata(self._student, self.config.data), config)

@@ -1,7 +1,7 @@
 """A darknet detector as a recipe's subject."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from vidkd.compress.compressed import Compressed
 from vidkd.compress.distil import distil, learning_of
 from vidkd.compress.export_detector import DetectorSource, integers_on
 from vidkd.compress.parity import PARITY_FRAMES, Samples
-from vidkd.compress.prune import TAYLOR_BATCHES, LossBatches
+from vidkd.compress.prune import TAYLOR_BATCHES
 from vidkd.compress.quantise import Integers
 from vidkd.compress.recipe import DistilConfig, PruneConfig, QuantiseConfig, Recipe, RefitConfig, RepairConfig, Step
 from vidkd.compress.refit import filters_left, outer_convolutions, refit
@@ -32,12 +32,10 @@ from vidkd.detection.frames import Pictures, drawn_footage, frames_identity, fra
 from vidkd.detection.opening import about_of, darknet_files, recorded_resize
 from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
-from vidkd.engine.loop_config import with_threads_of_here
+from vidkd.engine.loop import RunResult
 from vidkd.engine.run_folder import settings_that_count
-from vidkd.engine.training_run import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
-from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
@@ -145,12 +143,11 @@ class DetectorSubject(Subject):
 
     def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
         """The configuration of a run over that of the student's own; of darknet files their way of resizing is next to them."""
-        own = {key: value for key, value in with_threads_of_here(self._student.run).items() if key not in ("name", "runs", "init")}
         width, height = self._student.net.input_size
         shown: dict[str, Any] = {"width": width, "height": height}
         if (files := darknet_files(self.original)) and (resize := recorded_resize(files["model"])):
             shown["resize"] = resize
-        whole = merge(merge(merge({"data": {"transform": shown}}, own), self._recipe.settings), settings)
+        whole = self._settings(merge({"data": {"transform": shown}}, self._student.run), settings)
         given, others = split_roots(self._overrides)
         config = load_detector_config(settings=whole, overrides=others)
         root = data_root(config.data.root, self._recipe.roots, given)
@@ -230,32 +227,20 @@ class DetectorSubject(Subject):
             files.append(folder / FILTERS)
         return Made(model=folder, notes=notes, files=tuple(files))
 
-    def _losses(self) -> LossBatches:
+    def _training(self, net: nn.Module) -> tuple[Iterable[dict[str, Any]], int, Callable[[dict[str, Any]], Tensor | None]]:
         """See `Subject`."""
-        train, config = self._training_frames(), self.config
+        config, task = self.config, DETECTOR_TASKS[self.config.task](self.config.method, cast(Darknet, net))
+        samples = BoxDataset(self._training_frames(), config.data.transform, training=True, seed=config.train.seed)
+        sampler = StepSampler(len(samples), config.data.batch_size, seed=config.train.seed, first_step=0, last_step=TAYLOR_BATCHES)
+        net.eval()
+        return box_loader(samples, sampler, config.data.workers), config.data.max_bad_files, lambda batch: task.training_step(batch)["loss"]
 
-        def batches(net: nn.Module) -> Iterator[Tensor]:
-            task = DETECTOR_TASKS[config.task](config.method, cast(Darknet, net))
-            samples = BoxDataset(train, config.data.transform, training=True, seed=config.train.seed)
-            sampler = StepSampler(len(samples), config.data.batch_size, seed=config.train.seed, first_step=0, last_step=TAYLOR_BATCHES)
-            net.eval()
-            bad: list[str] = []
-            for batch in box_loader(samples, sampler, config.data.workers):
-                count_bad(batch, bad, most=config.data.max_bad_files)
-                if "index" in batch:
-                    yield task.training_step(batch)["loss"]
-
-        return batches
-
-    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
-        """See `Subject`. Raises DataError if training frames are of footage that is judged."""
+    def _train(self, model: Path, config: RepairConfig, folder: Path) -> RunResult:
         self._training_frames()
         saved = self.load(model)
         cfg, weights, _ = write_darknet(folder / "from", saved.net, saved.classes, resize=self.config.data.transform.resize)
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(weights), "model": {"cfg": str(cfg)}}
-        result = fit_detector(self._configured(merge(config.settings, place)))
-        notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
-        return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
+        return fit_detector(self._configured(merge(config.settings, place)))
 
     def _ranges(self, config: QuantiseConfig) -> Integers:
         frames, source = self._footage(config.clips, config.seed)

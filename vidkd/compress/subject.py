@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,17 +10,32 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, VidkdError, require
+from vidkd.base.settings import merge
 from vidkd.compress.compressed import Compressed
 from vidkd.compress.export import Exported, Judged, Source, export, float_bytes, size_of_file, write_card
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import matched
 from vidkd.compress.parity import Samples
-from vidkd.compress.prune import LossBatches, layers_with_weights, prune
+from vidkd.compress.prune import layers_with_weights, prune
 from vidkd.compress.quantise import Integers, warn_if_saturating
-from vidkd.compress.recipe import TOLERANCE, ExportConfig, FactoriseConfig, Format, PruneConfig, QuantiseConfig, Recipe, RepairConfig, Step
+from vidkd.compress.recipe import (
+    TOLERANCE,
+    ExportConfig,
+    FactoriseConfig,
+    Format,
+    PruneConfig,
+    QuantiseConfig,
+    Recipe,
+    RepairConfig,
+    Step,
+    repaired_settings,
+)
 from vidkd.detection.opening import EXPORTED
 from vidkd.engine.devices import pick_device
+from vidkd.engine.loop import RunResult
+from vidkd.engine.training_run import count_bad
 from vidkd.models.macs import network_cost
+from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.opening import library_name
 
 # How a recipe allows a larger difference between file and network.
@@ -109,7 +124,7 @@ class Subject(ABC):
         """The network at a path, for export."""
 
     @abstractmethod
-    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
+    def _train(self, model: Path, config: RepairConfig, folder: Path) -> RunResult:
         """Train what is left, as a run in this folder."""
 
     @abstractmethod
@@ -117,8 +132,8 @@ class Subject(ABC):
         """Raise for a step that this kind of network, or its data, cannot do: ConfigError or DataError."""
 
     @abstractmethod
-    def _losses(self) -> LossBatches:
-        """The loss of a network on training batches, for Taylor's criterion; DataError where too many cannot be read."""
+    def _training(self, net: nn.Module) -> tuple[Iterable[dict[str, Any]], int, Callable[[dict[str, Any]], Tensor | None]]:
+        """TAYLOR_BATCHES training batches, how many of their files may be unreadable, and the loss of a network on one (None: no label)."""
 
     @abstractmethod
     def _save(self, folder: Path, model: Path, saved: Any, done: Compressed[Any], /) -> Made:
@@ -182,6 +197,26 @@ class Subject(ABC):
         for kind in (step.kind, *formats, *(("onnx",) if step.kind == "quantise" else ())):
             yield from (*PACKAGES.get(kind, ()), *(self.traced_by if kind in RUN else ()))
 
+    def _settings(self, own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of a run over those of the recipe, these over `own`: those of the student's run."""
+        return repaired_settings(own, merge(merge({}, self._recipe.settings), over), original=str(self.original))
+
+    def _losses(self, net: nn.Module) -> Iterator[Tensor]:
+        """The loss of a network on training batches, for Taylor's criterion. Raises DataError where too many cannot be read."""
+        batches, most, loss_of = self._training(net)
+        bad: list[str] = []
+        for batch in batches:
+            count_bad(batch, bad, most=most)
+            # without an index none of its samples could be read, or nothing observed
+            if "index" in batch and (loss := loss_of(batch)) is not None:
+                yield loss
+
+    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
+        """Train what is left, as a run in this folder."""
+        result = self._train(model, config, folder)
+        notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
+        return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
+
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """Prune or factorise. whole: the network before the first part of a pruning in several steps."""
         saved, settings = self.load(model), step.settings
@@ -189,7 +224,7 @@ class Subject(ABC):
         done: Compressed[Any]
         if isinstance(settings, PruneConfig):
             before = self.network(self.load(whole))[0] if step.part > 1 else None
-            losses = self._losses() if settings.criterion == "taylor" else None
+            losses = self._losses if settings.criterion == "taylor" else None
             done = prune(net, example, settings, step=step.part, whole=before, losses=losses)
         else:
             assert isinstance(settings, FactoriseConfig)
