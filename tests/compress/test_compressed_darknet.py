@@ -10,7 +10,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.factorise import factorise
 from vidkd.compress.prune import prune
 from vidkd.compress.recipe import FactoriseConfig, PruneConfig
-from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg
+from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg, with_added_head
 from vidkd.models.darknet.cfg import Convolutional, Route
 from vidkd.models.macs import network_cost
 
@@ -155,3 +155,12 @@ def test_a_darknet_of_exactly_low_rank_loses_nothing(name: str) -> None:
 def test_kernels_that_a_cfg_cannot_state_are_refused() -> None:
     with pytest.raises(ConfigError, match="square"):
         factorise(detector("tiny_student"), images(), FactoriseConfig(method="spatial", energy=0.5))
+
+
+def test_an_added_head_is_left_whole() -> None:
+    grown = with_added_head(detector("tiny_student"), filters=7)
+    made = factorise(grown, images(), FactoriseConfig(energy=0.5))
+    assert all(head.added is not None for head in made.model.heads)
+    assert [place for place, why in made.left.items() if "added head" in why] == [
+        f"layers.{place}.conv" for head in grown.heads for place in (head.added, head.layer - 1)
+    ]

@@ -71,7 +71,7 @@ STREAMS = (
         "vidkd/models/darknet/graph.py",
         "self.norm.bias.to(dtype) - mean * scale",
         "self.norm.bias.to(dtype) - mean",
-        ("tests/models/darknet/test_darknet_folded.py",),
+        ("tests/models/darknet/test_darknet_net.py",),
     ),
     Mutant(
         "overlap without subtracting the shared area",

@@ -27,11 +27,6 @@ class InputSpec:
     size: int
     bound_px: float | None = None
 
-    @property
-    def channels(self) -> int:
-        """Number of input channels: 3 for rgb, 2 for flow."""
-        return len(self.mean)
-
     def for_flow(self, bound_px: float = FLOW_BOUND_PX) -> "InputSpec":
         """The specification of the same network on optical flow (dx, dy)."""
         return InputSpec(mean=(0.0, 0.0), std=(FLOW_STD, FLOW_STD), frames=self.frames, size=self.size, bound_px=bound_px)
