@@ -80,14 +80,18 @@ class ClassifierSource(Source):
         clip = torch.zeros((clips, *self.metadata.clip_shape), dtype=torch.uint8 if self.metadata.view == "rgb" else torch.float32)
         return (clip, torch.ones(clips)) if self.metadata.observed else (clip,)
 
-    def graph(self, *, quantised: bool) -> bytes:
-        """See `Source`."""
+    @functools.cached_property
+    def _onnx(self) -> Any:
         model = onnx_program(self)
         # the exporter notes at every node the lines of code and the paths of this machine that it comes from
         for part in (*model.graph.all_nodes(), *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values(), model):
             part.metadata_props.clear()
-        model.metadata_props[EMBEDDED_KEY] = classifier_metadata(self.saved, self.data, quantised=quantised).to_json()
-        return bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
+        return model
+
+    def graph(self, *, quantised: bool) -> bytes:
+        """See `Source`."""
+        self._onnx.metadata_props[EMBEDDED_KEY] = classifier_metadata(self.saved, self.data, quantised=quantised).to_json()
+        return bytes(require("onnx_ir", "export").to_proto(self._onnx).SerializeToString())
 
     def write(self, path: Path, integers: Integers | None) -> Quantised | None:
         """See `Source`."""

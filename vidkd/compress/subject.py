@@ -88,6 +88,7 @@ class Subject(ABC):
         self._recipe, self._interval = recipe, interval or (lambda _: None)
         self._found: dict[Path, dict[str, Any]] = {}
         self._original_files: dict[str, int] = {}
+        self._sources: dict[Path, Source] = {}
         self._integers: Integers | None = None  # a recipe quantises once
         if original.suffix.lower() != ".cfg" and (recipe.weights or recipe.names):
             raise ConfigError(f"`weights` and `names` belong to a darknet cfg, and the student is {original}", hint="leave them out")
@@ -231,9 +232,15 @@ class Subject(ABC):
             done = factorise(net, example, settings)
         return self._save(folder, model, saved, done)
 
+    def _source(self, model: Path) -> Source:
+        """`source`, once for a network that several steps and formats export, for to trace it takes seconds."""
+        if model not in self._sources:
+            self._sources[model] = self.source(model)
+        return self._sources[model]
+
     def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
         """Write the files that ship, in integers where the network was quantised. judged: the last outcome in float, for the card."""
-        source, samples, notes = self.source(model), self._samples(), dict[str, Any]()
+        source, samples, notes = self._source(model), self._samples(), dict[str, Any]()
         if integers is not None:
             self._integers = self._integers or self._ranges(integers)
             notes["calibration"] = self._integers.source
@@ -267,7 +274,7 @@ class Subject(ABC):
             bytes_, original = bytes_of(net), bytes_of(self.network(self.load(self.original))[0])
         else:
             if file.suffix not in self._original_files:
-                self._original_files[file.suffix] = float_bytes(self.source(self.original), file.suffix)
+                self._original_files[file.suffix] = float_bytes(self._source(self.original), file.suffix)
             bytes_, original = size_of_file(file), self._original_files[file.suffix]
         costs = {"parameters": cost.parameters, "macs": cost.macs, "bytes": bytes_, "original_bytes": original}
         # a file that was judged for its card is not judged again
