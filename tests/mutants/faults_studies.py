@@ -36,7 +36,7 @@ STUDIES = (
         "vidkd/compress/factorise.py",
         "    return vectors.flip(1)[:, :count], squares.flip(0)[:count].clamp(min=0)",
         "    return vectors[:, :count], squares[:count].clamp(min=0)",
-        ("tests/compress/test_factorise.py::test_the_error_is_the_tail_of_the_singular_values",),
+        ("tests/compress/test_factorise.py::test_energy_takes_the_least_rank_that_reaches_it",),
     ),
     Mutant(
         "norm statistics are not measured",
