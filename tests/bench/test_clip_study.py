@@ -19,7 +19,6 @@ from vidkd.bench.study import CellKey, CellsFailedError, Places, run_cells
 from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.clips import read_clips
 from vidkd.engine.fit import fit
-from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.saved import load_classifier
 
 METHODS = {"rgb": {}, "soft": {"settings": {"model.attention.pooling": "soft"}}}
@@ -86,23 +85,6 @@ def test_the_cells_of_a_study(tiny_study: Callable[..., Study], places: Places, 
     assert (places.results / "cells.parquet").stat().st_mtime_ns == before
 
 
-def test_a_cell_that_fails_loses_no_other(
-    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    study = tiny_study()
-    fits = Fits(monkeypatch, {"soft-s0-1": VideoError("cannot decode it", path="x.mp4")})
-    cells_met = run_cells(study, "test", study.test_waves(), places, {}, 1)
-    assert [str(next(cells_met)[0]) for _ in range(3)] == ["rgb-s0-1", "rgb-s1-1", "soft-s1-1"]
-    with pytest.raises(DataError) as raised:
-        next(cells_met)
-    assert raised.value.what == "1 cells failed"
-    assert raised.value.lines["first"] == "soft-s0-1: VideoError: cannot decode it\n  path : x.mp4"
-    assert "cell soft-s0-1 failed: VideoError: cannot decode it" in caplog.text
-    fits.fails, fits.names = {}, []
-    assert len(run(study, places)) == 4
-    assert fits.names == ["soft-s0-1"]
-
-
 def test_a_cell_that_fails_stops_those_alone_that_need_it(
     tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,17 +102,6 @@ def test_a_cell_that_fails_stops_those_alone_that_need_it(
     fits.fails, fits.names = {}, []
     assert len(dict(run_cells(study, "test", study.test_waves(), places, {}, 1))) == 6
     assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1", "last-s1-1"]
-
-
-def test_an_interrupted_study_stops_and_goes_on(tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = tiny_study()
-    fits = Fits(monkeypatch, {"soft-s0-1": InterruptedRunError("stopped after step 1 of 2; saved")})
-    with pytest.raises(InterruptedRunError):
-        run(study, places)
-    assert fits.names == ["rgb-s0-1", "soft-s0-1"], "Ctrl-C does not begin the next cell"
-    fits.fails, fits.names = {}, []
-    assert len(run(study, places)) == 4
-    assert fits.names == ["soft-s0-1", "rgb-s1-1", "soft-s1-1"]
 
 
 def test_attention_is_judged_where_the_study_measures_it(tiny_study: Callable[..., Study], places: Places) -> None:

@@ -12,21 +12,16 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench import clip_study
 from vidkd.bench.clip_spec import MethodSpec, check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
-from vidkd.bench.compression import box_draws, compression_summary
-from vidkd.bench.draws import DRAWS
+from vidkd.bench.compression import compression_summary
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.study import CellKey, Places, run_cells
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome
 from vidkd.compress.subject import Made
-from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.evaluate import BoxJudgement
-from vidkd.detection.metrics import average_precision
 from vidkd.models.saved import load_classifier
 from vidkd.report.compression import compression_report
 from vidkd.report.page import render_html
 from vidkd.report.parts import Estimate
-from vidkd.runtime.detections import Detections
 
 RIGHT = {"0_original": [1, 1, 1, 0], "1_prune": [1, 0, 0, 0]}
 
@@ -115,25 +110,6 @@ def test_detectors_are_compared_draw_by_draw(outcomes: list[Outcome]) -> None:
     assert (pair["method"], pair["difference"]) == ("1_prune", pytest.approx(-0.1))
     assert pair["ci95"] == pytest.approx([-0.1, -0.1])
     assert summary["data"]["draws"]["1_prune"] == after.content["draws"]
-
-
-def test_draws_of_a_detector_are_those_of_its_metric() -> None:
-    """One of three boxes is found, in a group of its own: a draw has as much AP50 as it holds of that group, in COCO's 101 steps.
-
-    Stretched for three groups, and not cut: what holds it never or twice lies beyond the scale.
-    """
-    box = np.array([[9, 9, 30, 30]], np.float32)
-    frames = tuple(
-        LabelledFrame(path=f"{k}.jpg", width=90, height=90, boxes=box, labels=np.zeros(1, int), ignore=np.zeros(1, bool), group=str(k))
-        for k in range(3)
-    )
-    truth = BoxManifest(name="three", root=Path(), classes=("box",), frames=frames)
-    found = {frame.key: Detections.none() for frame in frames}
-    found[frames[0].key] = Detections(boxes=box, scores=np.array([0.9], np.float32), labels=np.zeros(1, np.int64))
-    drawn = box_draws(BoxJudgement(detections=found, found=average_precision(truth, found)), truth)
-    assert len(drawn) == DRAWS
-    assert set(np.round(drawn, 2)) == {-0.57, 0.34, 1.22, 2.12}
-    assert np.mean(np.less(drawn, 0)) == pytest.approx((2 / 3) ** 3, abs=0.09)
 
 
 def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:

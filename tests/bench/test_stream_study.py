@@ -190,16 +190,7 @@ def test_after_the_last_update_a_method_stands_next_to_another_on_the_same_frame
 
 def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     study, places, _, _ = done
-    words = [
-        "study",
-        "--config",
-        str(study.path),
-        "--data.root",
-        str(root),
-        "--out",
-        str(places.results),
-        *("--runs", str(places.runs), "--cache", str(places.cache)),
-    ]
+    words = ["study", "--config", str(study.path), *flags_of(root, places)]
     assert main([*words, "--methods", "student,fixed", "--seeds", "0"]) == 0
     out = capsys.readouterr().out
     assert "[2/2] fixed-calls10-s0-both  F1 0." in out
@@ -244,16 +235,7 @@ def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tm
     with pytest.raises(DataError, match=r"(?s)2 cells failed.*lstm-calls10-s0-both: CheckpointError"):
         list(run_cells(study, "test", study.test_waves(), places, {}, 1))
     assert list(places.store(study.name).cells("test")) == ["student-s0-both"]
-    words = [
-        "study",
-        "--config",
-        str(study.path),
-        "--data.root",
-        str(root),
-        "--out",
-        str(places.results),
-        *("--runs", str(places.runs), "--cache", str(places.cache)),
-    ]
+    words = ["study", "--config", str(study.path), *flags_of(root, places)]
     assert main(words) == 2
     assert "2 cells failed" in capsys.readouterr().err
     assert set(json.loads((places.results / "summary.json").read_text())["methods"]) == {"student"}

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from picture_model import picture_model
 from scipy import stats
-from speed_models import tiny_checkpoint, tiny_classifier, tiny_run
+from speed_models import tiny_classifier, tiny_run
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import read_json
@@ -106,21 +106,6 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
     other = judged[exported].cell
     assert other is not None
     np.testing.assert_array_equal(found.cell.correct, other.correct)
-
-
-def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path) -> None:
-    opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt", classes=("Right", "Down")))), threads=1)
-    with pytest.raises(DataError, match=r"not found[\s\S]*data.root in b.yaml"):
-        shown_clips(opened, DataSpec(root=str(tmp_path / "gone")), "data.root in b.yaml")
-    with pytest.raises(ConfigError, match=r"data\.root is not set"):
-        shown_clips(opened, DataSpec())
-    with pytest.raises(DataError, match="classes that are not those of tiny") as error:
-        shown_clips(opened, DataSpec(root=str(tiny_root)))
-    assert "Right, Down, Grow" in str(error.value)
-    with pytest.raises(ConfigError, match=r"data\.root is not set"):
-        shown_frames(DataSpec(), runs=False)
-    with pytest.raises(DataError, match="data set not found"):
-        shown_frames(DataSpec(root=str(tmp_path / "gone"), layout="coco"), runs=False)
 
 
 @pytest.mark.parametrize(

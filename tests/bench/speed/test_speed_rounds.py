@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fake_clocks import FakeCuda, FakeTime
+from fake_clocks import FakeTime
 
 from vidkd.base.timing import timed
 from vidkd.bench.speed.compare import same_machine
@@ -40,19 +40,6 @@ def test_a_slow_spell_of_the_machine_affects_all_and_leaves_the_ratio_alone() ->
     found = ratio(measured[0.02], measured[0.01])
     assert (found.value, found.n) == (pytest.approx(2.0), 5)
     assert found.ci95 == pytest.approx((2.0, 2.0))
-
-
-def test_a_gpu_is_timed_by_its_own_work_and_what_the_host_does_after() -> None:
-    host = FakeTime()
-    cuda = FakeCuda(host)
-    cuda.launch(3.0)  # of somebody before; it must be over when the time begins
-
-    def answer() -> None:
-        host.spend(0.001)
-        cuda.launch(0.05)
-
-    assert timed(answer, clock=host, synchronise=cuda.synchronize) == pytest.approx(0.051)
-    assert host.now == pytest.approx(10.051)
 
 
 def test_a_gpu_is_waited_for_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:

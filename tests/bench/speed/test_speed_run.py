@@ -1,8 +1,6 @@
 """A whole benchmark's turns on time that moves only when told: order, numbers of calls, threads, and the figures that come of it."""
 
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +8,9 @@ from fake_clocks import FakeCuda, FakeTime
 
 from vidkd.base.timing import timed
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
+from vidkd.bench.speed.config import BenchmarkConfig, ModelSpec
 from vidkd.bench.speed.opening import OpenModel, clip_input
-from vidkd.bench.speed.run import Condition, Shown, _shown, _timed
+from vidkd.bench.speed.run import Condition, Shown, _timed
 from vidkd.engine.interrupts import Interrupt
 
 SECONDS = {"quick": 0.01, "slow": 0.2}
@@ -77,18 +75,3 @@ def test_a_model_on_a_gpu_is_timed_until_it_is_done(monkeypatch: pytest.MonkeyPa
     measured = _timed(config(batches=[1], threads=[1]), models, shown(1), Interrupt())
     assert measured["latency", "slow", Condition(1, 1)][0][0] == pytest.approx(0.201)
     assert measured["latency", "quick", Condition(1, 1)][0][0] == pytest.approx(0.001)
-
-
-def test_a_run_under_either_key_is_not_judged_on_frames_that_it_may_have_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[bool] = []
-
-    def frames(_: DataSpec, *, runs: bool) -> None:
-        asked.append(runs)
-        raise InterruptedError
-
-    monkeypatch.setattr(speed_run, "shown_frames", frames)
-    opened: Any = SimpleNamespace(kind="detector", input=clip_input(["rgb"], 1, 2))
-    for spec in (ModelSpec(checkpoint="runs/street"), ModelSpec(detector=str(tmp_path)), ModelSpec(detector="tiny.onnx")):
-        with pytest.raises(InterruptedError):
-            _shown(BenchmarkConfig(models={"a": spec}, data=DataSpec(root="somewhere")), {"a": opened})
-    assert asked == [True, True, False]
