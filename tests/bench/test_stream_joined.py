@@ -20,8 +20,7 @@ from stream_study_samples import (
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.figures import Annotated, OnAnnotated
-from vidkd.bench.streams.footage import check_streams_apart, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.oracle import oracle_boxes
+from vidkd.bench.streams.footage import check_streams_apart, oracle_boxes, ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.study import read_stream_study
 from vidkd.bench.study import CellKey, run_cells
 from vidkd.detection.policies import save_selector

@@ -5,8 +5,8 @@ import pytest
 from stream_study_samples import let_painter_be_the_oracle, make_places, make_root, make_study, study_content
 
 from vidkd.base.errors import DataError
+from vidkd.bench.streams.footage import WrongOracle
 from vidkd.bench.streams.methods import FlowCarrier, TrackCarrier
-from vidkd.bench.streams.oracle import WrongOracle
 from vidkd.bench.study import run_cells
 from vidkd.detection.online import Answer
 from vidkd.detection.policies import BARE

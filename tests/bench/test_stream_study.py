@@ -19,7 +19,7 @@ from stream_study_samples import (
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.figures import StreamCounts
-from vidkd.bench.streams.oracle import KnownOracle, OracleBoxes
+from vidkd.bench.streams.footage import KnownOracle, OracleBoxes
 from vidkd.bench.streams.run import Course, counts_of
 from vidkd.bench.streams.summary import by_method_and_share
 from vidkd.bench.study import CellKey, Places, run_cells

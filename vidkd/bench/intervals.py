@@ -2,7 +2,6 @@
 
 import functools
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -141,25 +140,6 @@ class Difference:
     def of_draws(self, times_DU: Draws) -> Draws:
         """(D,) the difference within each draw."""
         return self.one.of_draws(times_DU) - self.other.of_draws(times_DU)
-
-
-class KeptDraws:
-    """Keeps what came of draws as long as these are there, since every comparison asks for the same ones."""
-
-    @functools.cached_property
-    def _kept(self) -> "dict[int, tuple[weakref.ref[Draws], Draws]]":
-        return {}
-
-    def kept(self, times_DU: Draws) -> Draws:
-        """What `work_out` gives for these draws."""
-        found = self._kept.get(id(times_DU))
-        if found is None or found[0]() is not times_DU:
-            found = self._kept[id(times_DU)] = weakref.ref(times_DU), self.work_out(times_DU)
-        return found[1]
-
-    def work_out(self, times_DU: Draws) -> Draws:
-        """(D,) the figure of each draw."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

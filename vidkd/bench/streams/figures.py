@@ -1,6 +1,7 @@
 """Figures of a cell along a stream: F1 against the oracle on every frame, average precision and recall on annotated frames."""
 
 import functools
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.bench.intervals import FEWEST_BLOCKS, Draws, KeptDraws, Units
+from vidkd.bench.intervals import FEWEST_BLOCKS, Draws, Units
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.metrics import best_of_each_class, class_precision, match, pooled_f1, recall_of
 from vidkd.runtime.detections import Detections
@@ -23,7 +24,7 @@ Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class StreamFigure(KeptDraws):
+class StreamFigure:
     """A figure of one method with one seed along one stream; `Measured` of `vidkd.bench.intervals`."""
 
     seed: int
@@ -53,9 +54,20 @@ class StreamFigure(KeptDraws):
         """Blocks of as many counted frames as `block` frames of the stream hold, fewer in a short stretch."""
         return Units(len(self), min(max(1, round(block / self.spacing)), max(1, len(self) // FEWEST_BLOCKS)))
 
+    @functools.cached_property
+    def _kept(self) -> dict[int, tuple[weakref.ref[Draws], Draws]]:
+        return {}
+
     def of_draws(self, times_DU: Draws) -> Draws:
-        """(D,) the figure where each frame counts so many times."""
-        return self.kept(times_DU)
+        """(D,) the figure where each frame counts so many times; kept as long as these draws are, for others ask for them too."""
+        found = self._kept.get(id(times_DU))
+        if found is None or found[0]() is not times_DU:
+            found = self._kept[id(times_DU)] = weakref.ref(times_DU), self.work_out(times_DU)
+        return found[1]
+
+    def work_out(self, times_DU: Draws) -> Draws:
+        """(D,) the figure of each draw."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.figures import judged
-from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
+from vidkd.bench.streams.footage import (
+    KnownOracle,
+    OracleBoxes,
+    Stretch,
+    WrongOracle,
+    frames_of,
+    oracle_boxes,
+    ranges_of,
+    stretches_of,
+    truth_of,
+)
 from vidkd.bench.streams.methods import (
     AdaptedOffline,
     Asked,
@@ -26,7 +36,6 @@ from vidkd.bench.streams.methods import (
     TrackCarrier,
     calls_of,
 )
-from vidkd.bench.streams.oracle import KnownOracle, OracleBoxes, WrongOracle, oracle_boxes
 from vidkd.bench.streams.study import HINDSIGHT, Learning, StreamStudy, learning_of, selector_name
 from vidkd.bench.study import CellKey, Chosen, Places
 from vidkd.detection.annotations import BoxManifest

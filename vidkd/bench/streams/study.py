@@ -127,8 +127,7 @@ class StreamStudy(Study):
 
     def prepare(self, keys: Sequence[CellKey], places: Places) -> None:
         """Ask the oracle about every frame of the streams, in this process. Raises ConfigError where tuning and test share frames."""
-        from vidkd.bench.streams.footage import check_streams_apart, stretches_of
-        from vidkd.bench.streams.oracle import oracle_boxes
+        from vidkd.bench.streams.footage import check_streams_apart, oracle_boxes, stretches_of
 
         if keys:
             check_streams_apart(self, places)
