@@ -6,8 +6,7 @@ from typing import Any
 from darknet_cfgs import stacked_cfg
 
 from vidkd.base.settings import merge
-from vidkd.data.synthetic.street import write_street_shapes
-from vidkd.data.synthetic.street_scene import StreetShapesConfig
+from vidkd.data.synthetic.street import StreetShapesConfig, write_street_shapes
 from vidkd.detection.config import DetectorRunConfig, load_detector_config
 
 STREETS = StreetShapesConfig(

@@ -13,8 +13,8 @@ from vidkd.bench.localisation import boxes_at, coverage, held, in_crop, measure_
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import WindowConfig
 from vidkd.data.transforms import Geometry, TransformConfig
-from vidkd.data.windows import WindowConfig
 from vidkd.models import ClassifierOutput
 from vidkd.video import write_video
 

@@ -12,7 +12,7 @@ from picture_model import picture_model
 from vidkd.base.errors import ConfigError
 from vidkd.cli.main import run_verb
 from vidkd.cli.train import kind_of_run
-from vidkd.data.synthetic.street_scene import StreetShapesConfig
+from vidkd.data.synthetic.street import StreetShapesConfig
 from vidkd.detection.config import load_detector_config
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from vidkd.cli.main import run_verb
 from vidkd.data import raft
 from vidkd.data.flow_store import read_side_file, read_stored_flow
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.data.windows import Window
+from vidkd.data.observation import Window
 from vidkd.video import write_video
 
 FRAMES = 8

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vidkd.data.flow_extract import ExtractConfig, extract_clip
-from vidkd.data.windows import Window
+from vidkd.data.observation import Window
 
 FRAMES, STEP = 14, 2
 DIS = ExtractConfig(method="dis", flow_step=STEP, short_side=32)

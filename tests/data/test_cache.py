@@ -15,9 +15,8 @@ from vidkd.data.config import CacheConfig
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import Footage, FootageConfig
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import Request
+from vidkd.data.observation import Request, WindowConfig
 from vidkd.data.transforms import TransformConfig
-from vidkd.data.windows import WindowConfig
 
 FRAMES = 20
 # frames, flow and times of one clip at 32x43

@@ -16,9 +16,8 @@ from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import ObserveConfig, UnobservableError
+from vidkd.data.observation import ObserveConfig, UnobservableError, WindowConfig
 from vidkd.data.transforms import Geometry, TransformConfig, crop_flow, crop_frames
-from vidkd.data.windows import WindowConfig
 
 CLIPS = [clip("right.mp4", 0), clip("left.mp4", 1), clip("down.mp4", None)]
 

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from vidkd.base.errors import ConfigError
-from vidkd.data.config import DataConfig
-from vidkd.data.exported import NO_FOLDER, SHOWN, shown_data, shown_settings
+from vidkd.data.config import NO_FOLDER, SHOWN, DataConfig, shown_data, shown_settings
 from vidkd.data.flow import FlowConfig
-from vidkd.data.observation import ObserveConfig
+from vidkd.data.observation import ObserveConfig, WindowConfig
 from vidkd.data.transforms import TransformConfig
-from vidkd.data.windows import WindowConfig
 from vidkd.runtime.metadata import ClassifierMetadata, ClipFormat
 
 TRAINED = DataConfig(

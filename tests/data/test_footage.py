@@ -12,8 +12,8 @@ from vidkd.data import cache
 from vidkd.data.cache import read_whole
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.footage import FootageConfig
+from vidkd.data.observation import WindowConfig
 from vidkd.data.transforms import TransformConfig, resize_frames
-from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
 
 

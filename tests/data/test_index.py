@@ -9,7 +9,7 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.index import index_file, inspect_videos
 from vidkd.data.manifest import Clip
-from vidkd.data.windows import WindowConfig
+from vidkd.data.observation import WindowConfig
 from vidkd.video import check, opening, write_video
 from vidkd.video.index import read_packets, write_index_file
 

@@ -14,8 +14,8 @@ from vidkd.base.errors import DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import StepSampler, evaluation_loader, training_loader
+from vidkd.data.observation import WindowConfig
 from vidkd.data.transforms import TransformConfig
-from vidkd.data.windows import WindowConfig
 
 
 def sampler(count: int, batch_size: int, *, seed: int = 0, first: int = 0, last: int = 0, **more: Any) -> StepSampler:

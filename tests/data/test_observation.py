@@ -16,9 +16,12 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import (
+    SAME_S,
     ObserveConfig,
     Request,
     UnobservableError,
+    WindowConfig,
+    frames_inside,
     hull,
     is_observable,
     is_shortened,
@@ -26,7 +29,6 @@ from vidkd.data.observation import (
     split_observable,
 )
 from vidkd.data.observation import choose_windows as choose
-from vidkd.data.windows import SAME_S, WindowConfig, frames_inside
 from vidkd.video import write_video
 
 unhurried = settings(deadline=None, max_examples=150)  # a busy machine is no failure

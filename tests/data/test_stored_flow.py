@@ -19,10 +19,10 @@ from vidkd.data.dataset import ClipDataset
 from vidkd.data.flow import FlowConfig, dis_flow, tvl1_flow
 from vidkd.data.flow_extract import ExtractConfig, flow_function, flow_of_frames
 from vidkd.data.flow_store import decode_flow, encode_flow, read_side_file, read_stored_flow, write_stored_flow
-from vidkd.data.footage import footage_of, shrink
+from vidkd.data.footage import footage_of
+from vidkd.data.observation import Window, WindowConfig
 from vidkd.data.raft import load_raft, raft_flow
-from vidkd.data.transforms import TransformConfig
-from vidkd.data.windows import Window, WindowConfig
+from vidkd.data.transforms import TransformConfig, shrink
 from vidkd.video import open_video, write_video
 
 # --- TV-L1: known motion, and what is stored of it ---

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidkd.base.errors import DataError
-from vidkd.data.windows import WindowConfig, choose_window, frames_inside
+from vidkd.data.observation import WindowConfig, choose_window, frames_inside
 
 unhurried = settings(deadline=None, max_examples=60)  # a busy machine is no failure
 positions = st.floats(0, 1)

@@ -12,8 +12,7 @@ from box_samples import HEIGHT, WIDTH, images, rows, texts, video
 
 from vidkd.base.errors import DataError
 from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
-from vidkd.data.synthetic.street import write_street_shapes
-from vidkd.data.synthetic.street_scene import StreetShapesConfig
+from vidkd.data.synthetic.street import StreetShapesConfig, write_street_shapes
 from vidkd.detection.annotations import ANY_CLASS
 from vidkd.detection.layouts import read_boxes
 from vidkd.video import open_video

@@ -14,7 +14,7 @@ from vidkd.base.errors import DataError, VideoError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
-from vidkd.data.windows import SAME_S
+from vidkd.data.observation import SAME_S
 from vidkd.engine.config import load_config
 from vidkd.engine.evaluate import evaluate
 from vidkd.inference import anticipate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
-from vidkd.data.windows import Window, WindowConfig
+from vidkd.data.observation import Window, WindowConfig
 from vidkd.engine.config import load_config
 from vidkd.inference.predict import predict_video, sliding_windows
 from vidkd.inference.torch_classifier import TorchClassifier

@@ -19,7 +19,7 @@ LEARNING = (
     ),
     Mutant(
         "future frame off by one",
-        "vidkd/data/windows.py",
+        "vidkd/data/observation.py",
         "inside &= timestamps_s <= end_s + SAME_S if closed",
         "inside &= np.roll(timestamps_s, 1) <= end_s + SAME_S if closed",
         ("tests/data/test_observation.py::test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_not",),
@@ -61,14 +61,14 @@ LEARNING = (
     ),
     Mutant(
         "manifest cut",
-        "vidkd/data/manifest_rows.py",
+        "vidkd/data/manifest.py",
         "    if (announced := header.pop(counted, None)) != len(rows) - 1:\n",
         "    if (announced := header.pop(counted, None)) is None:\n",
         ("tests/data/test_manifest.py::test_a_torn_manifest_is_refused",),
     ),
     Mutant(
         "manifest of another version accepted",
-        "vidkd/data/manifest_rows.py",
+        "vidkd/data/manifest.py",
         '    if (found := header.pop("schema_version", None)) != version:\n',
         '    if (found := header.pop("schema_version", None)) is None:\n',
         ("tests/data/test_manifest.py::test_a_bad_header_is_named",),

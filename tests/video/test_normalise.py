@@ -11,7 +11,7 @@ from numbered_videos import encode, numbers_of
 from vidkd.base.errors import VideoError
 from vidkd.base.files import sha256
 from vidkd.video import normalise_video, open_video
-from vidkd.video.normalise import plan_frames, usual_rate
+from vidkd.video.check import plan_frames, usual_rate
 
 Made = Callable[[str], Path]
 

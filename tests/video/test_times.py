@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidkd.video.pyav_reader import end_s, in_seconds, presentation_times
-from vidkd.video.types import orientation_of_matrix
+from vidkd.video.reader import orientation_of_matrix
 
 MILLISECOND = Fraction(1, 1000)
 

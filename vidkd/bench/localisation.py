@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.data.cache import CHUNK_FRAMES
 from vidkd.data.dataset import ClipDataset
-from vidkd.data.footage import footage_of, open_clip, shrink
+from vidkd.data.footage import footage_of, open_clip
 from vidkd.data.manifest import Clip
-from vidkd.data.transforms import Geometry, evaluation_geometry
-from vidkd.data.windows import Window, choose_window, frames_inside
+from vidkd.data.observation import Window, choose_window, frames_inside
+from vidkd.data.transforms import Geometry, evaluation_geometry, shrink
 from vidkd.inference.predict import crop_view
 from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import VideoClassifier

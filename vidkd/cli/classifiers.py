@@ -106,7 +106,7 @@ def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
 
 
 def _exported(path: Path, device: str, threads: int, runtime: "Runtime | None") -> OpenedClassifier:
-    from vidkd.data.exported import shown_data
+    from vidkd.data.config import shown_data
     from vidkd.runtime.opening import open_exported_classifier
 
     with other_runtime_named(path, runtime):

@@ -314,7 +314,7 @@ def _judged(given: Settings) -> _Judged:
 def _judged_file(given: Settings, path: Path) -> _Judged:
     """An exported file is run by its own library on --device; what torch does here stays on the processor."""
     from vidkd.base.errors import ConfigError
-    from vidkd.data.exported import shown_data
+    from vidkd.data.config import shown_data
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.models.saved import ExportedModule
     from vidkd.runtime.opening import open_exported_classifier

@@ -67,9 +67,9 @@ def run(given: Settings) -> int:
 
 
 def _configs() -> dict[str, Any]:
-    from vidkd.data.synthetic.cued_path import CuedShapesConfig
+    from vidkd.data.synthetic.cued import CuedShapesConfig
     from vidkd.data.synthetic.motion import MotionShapesConfig
-    from vidkd.data.synthetic.street_scene import StreetShapesConfig
+    from vidkd.data.synthetic.street import StreetShapesConfig
 
     return dict(zip(VARIANTS, (MotionShapesConfig, CuedShapesConfig, StreetShapesConfig), strict=True))
 

@@ -21,8 +21,7 @@ from vidkd.compress.export import Source, names_text
 from vidkd.compress.parity import Parity, Raw, Samples, check_outputs, compare_clips, generated_clips, observed_shares
 from vidkd.compress.quantise import Feed, Integers, Quantised
 from vidkd.compress.recipe import QuantiseConfig
-from vidkd.data.config import DataConfig
-from vidkd.data.exported import shown_settings
+from vidkd.data.config import DataConfig, shown_settings
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.footage import footage_of
-from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street
-from vidkd.data.synthetic.street_scene import StreetShapesConfig
+from vidkd.data.synthetic.street import StreetShapesConfig, VideoPlace, draw_street, render_street
 from vidkd.data.transforms import evaluation_geometry
 from vidkd.detection.metrics import f1_against
 from vidkd.engine.clips import read_clips_of_run

@@ -23,11 +23,10 @@ from vidkd.base.walk import file_fingerprint
 from vidkd.data.config import CacheConfig
 from vidkd.data.flow import dis_flow, resize_flow
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import Footage, FootageConfig, Seen, open_clip, read_seen, shrink, stored_flow
+from vidkd.data.footage import Footage, FootageConfig, Seen, open_clip, read_seen, stored_flow
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import Request, choose_windows, hull
-from vidkd.data.transforms import resize_frames, working_size
-from vidkd.data.windows import Window, frames_inside
+from vidkd.data.observation import Request, Window, choose_windows, frames_inside, hull
+from vidkd.data.transforms import resize_frames, shrink, working_size
 from vidkd.video import VideoReader
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.data.flow import Preset, dis_flow, tvl1_flow, tvl1_settings
 from vidkd.data.flow_store import read_side_file, write_stored_flow
-from vidkd.data.footage import shrink
+from vidkd.data.transforms import shrink
 from vidkd.video import open_video
 
 Method = Literal["tvl1", "raft", "dis"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.records import read_record
-from vidkd.data.windows import Window
+from vidkd.data.observation import Window
 from vidkd.video import VideoWriter, open_video
 
 LEVELS = 2047

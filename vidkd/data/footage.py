@@ -13,9 +13,8 @@ from vidkd.base.errors import DataError
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.flow_store import read_stored_flow
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import ObserveConfig, Request, choose_windows
-from vidkd.data.transforms import TransformConfig, resize_frames, working_size
-from vidkd.data.windows import Window, WindowConfig
+from vidkd.data.observation import ObserveConfig, Request, Window, WindowConfig, choose_windows
+from vidkd.data.transforms import TransformConfig, resize_frames, shrink, working_size
 from vidkd.video import VideoReader, open_video
 from vidkd.video.opening import Backend
 
@@ -100,12 +99,3 @@ def stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip_
 def open_clip(path: Path, clip: Clip, config: FootageConfig) -> VideoReader:
     """Open a clip's file, or its folder of images, as its row and the configuration say."""
     return open_video(path, backend=config.decoder, sequence_fps=clip.fps)
-
-
-def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) scaled so that their shorter side is `short_side`; smaller ones, or all if it is None, stay unchanged."""
-    height, width = frames.shape[1:3]
-    if short_side is None or min(height, width) <= short_side:
-        return frames
-    scale = short_side / min(height, width)
-    return resize_frames(frames, round(height * scale), round(width * scale))

@@ -82,6 +82,15 @@ def resize_frames(frames: NDArray[np.uint8], height: int, width: int) -> NDArray
     return resample_each(frames, height, width)
 
 
+def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) scaled so that their shorter side is `short_side`; smaller ones, or all if it is None, stay unchanged."""
+    height, width = frames.shape[1:3]
+    if short_side is None or min(height, width) <= short_side:
+        return frames
+    scale = short_side / min(height, width)
+    return resize_frames(frames, round(height * scale), round(width * scale))
+
+
 def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
     """Cut, resize and mirror (T, H, W, 3) frames to (T, size, size, 3)."""
     cut = np.ascontiguousarray(resize_frames(_cut(frames, geometry), geometry.size, geometry.size))

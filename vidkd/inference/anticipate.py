@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.timing import Stopwatch
+from vidkd.data.observation import SAME_S, Window
 from vidkd.data.transforms import evaluation_geometry
-from vidkd.data.windows import SAME_S, Window
 from vidkd.inference.observation_window import ObservationWindow, RecentFrames
 from vidkd.inference.predict import crop_view
 from vidkd.inference.prefetcher import Prefetcher

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError, VideoError
 from vidkd.data.config import DataConfig
 from vidkd.data.flow import dis_flow, resize_flow
-from vidkd.data.footage import Footage, FootageConfig, shrink
-from vidkd.data.observation import Seconds, window_in
-from vidkd.data.transforms import resize_frames, working_size
-from vidkd.data.windows import SAME_S, Window
+from vidkd.data.footage import Footage, FootageConfig
+from vidkd.data.observation import SAME_S, Seconds, Window, window_in
+from vidkd.data.transforms import resize_frames, shrink, working_size
 from vidkd.runtime.metadata import View
 from vidkd.video import Frame
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.footage import Footage, FootageConfig, footage_of
+from vidkd.data.observation import SAME_S, Window, choose_window
 from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
-from vidkd.data.windows import SAME_S, Window, choose_window
 from vidkd.runtime.clip_classifier import ClipClassifier
 from vidkd.runtime.metadata import View
 from vidkd.video import VideoReader, open_video

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidkd.base.errors import VideoError
 from vidkd.video import Frame, VideoReader, open_stream, open_video
-from vidkd.video.normalise import incomplete
+from vidkd.video.check import incomplete
 from vidkd.video.opening import Backend
 
 LIVE_FPS = 25.0

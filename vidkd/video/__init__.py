@@ -1,11 +1,9 @@
 """Files to frames and back: open, read by index or by time, stream, write, check, normalise. The only room that knows decord and PyAV."""
 
-from vidkd.video.check import VideoCheck, check_video
-from vidkd.video.normalise import normalise_video
+from vidkd.video.check import VideoCheck, check_video, normalise_video
 from vidkd.video.opening import open_video
-from vidkd.video.reader import VideoReader
+from vidkd.video.reader import Frame, VideoInfo, VideoReader
 from vidkd.video.streaming import FrameStream, open_stream
-from vidkd.video.types import Frame, VideoInfo
 from vidkd.video.writer import VIEWING_CRF, VideoWriter, write_video
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidkd.base.errors import VideoError
-from vidkd.video.types import MAX_PIXELS, Image
+from vidkd.video.reader import MAX_PIXELS, Image
 
 NOMINAL_FPS = Fraction(25)
 """Assumed where a file names no frame rate at all."""

@@ -9,7 +9,7 @@ import numpy as np
 from vidkd.base.errors import VideoError, first_line
 from vidkd.video.index import PacketIndex
 from vidkd.video.pyav_reader import PyavReader
-from vidkd.video.types import Image
+from vidkd.video.reader import Image
 
 BATCH_FRAMES = 16
 """Frames decoded in one call: more would hold that many full-size pictures before they are resized."""

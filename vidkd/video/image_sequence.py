@@ -14,8 +14,7 @@ import numpy as np
 from vidkd.base.errors import VideoError
 from vidkd.base.lru import LRUCache
 from vidkd.video.containers import check_frame_size
-from vidkd.video.reader import VideoReader
-from vidkd.video.types import Image, Times, VideoInfo
+from vidkd.video.reader import Image, Times, VideoInfo, VideoReader
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 SEQUENCE_FPS = 25.0

@@ -25,7 +25,7 @@ from av.stream import Disposition
 from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.video.containers import nominal_fps, opened, reason_of
-from vidkd.video.types import UPRIGHT, Orientation, orientation_of
+from vidkd.video.reader import UPRIGHT, Orientation, orientation_of
 
 INDEXED_CONTAINERS = {"mp4", "mov", "matroska", "webm", "avi"}
 # codecs of which every packet is one picture: VP8, for one, has packets that show nothing

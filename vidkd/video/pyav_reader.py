@@ -13,8 +13,7 @@ from vidkd.base.errors import VideoError
 from vidkd.base.lru import LRUCache
 from vidkd.video.containers import RgbConverter, decoded_frames, open_container, opened, video_stream
 from vidkd.video.index import PacketIndex
-from vidkd.video.reader import VideoReader
-from vidkd.video.types import Image, Times, VideoInfo
+from vidkd.video.reader import Image, Times, VideoInfo, VideoReader
 
 
 def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], time_base: Fraction, frame_s: float) -> Times:

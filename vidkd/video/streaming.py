@@ -19,7 +19,7 @@ from vidkd.video.containers import (
     reason_of,
     video_stream,
 )
-from vidkd.video.types import Frame, orientation_of
+from vidkd.video.reader import Frame, orientation_of
 
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation"}
 LIST_CAMERAS = {"linux": "v4l2-ctl --list-devices", "darwin": 'ffmpeg -f avfoundation -list_devices true -i ""'}

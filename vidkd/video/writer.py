@@ -15,7 +15,7 @@ import numpy as np
 
 from vidkd.base.errors import WRITE_FIX, VideoError
 from vidkd.video.containers import opened, reason_of
-from vidkd.video.types import Image
+from vidkd.video.reader import Image
 
 KEEPS_TIMES = (".mp4", ".m4v", ".mov", ".mkv")
 """Endings of files that take H.264 and give every frame back at its time; AVI has one rate, and moves frames of a variable one."""

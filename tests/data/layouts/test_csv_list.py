@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import Options
-from vidkd.data.layouts.csv_list import read
-from vidkd.data.layouts.lists import SLACK_S, check_overlaps, inside, overlaps
+from vidkd.data.layouts.common import SLACK_S, Options, check_overlaps, inside, overlaps
+from vidkd.data.layouts.own_data import read_csv
 from vidkd.data.manifest import Clip
 from vidkd.video import write_video
 
@@ -38,7 +37,7 @@ def test_all_columns(tree: Tree) -> None:
     text = "\ufeff" + "\r\n".join(rows)
     root = make(tree, text, ("sub/a, ü.avi", "b 'x'.avi"))
     film(root / "sub" / "a, ü.avi", 4)
-    manifest = read(root, Options()).manifest
+    manifest = read_csv(root, Options()).manifest
     assert (manifest.classes, manifest.splits) == (("jump", "run"), ("1",))
     read_rows = [(clip.path, clip.label, clip.start_s, clip.end_s, clip.group, clip.subsets["1"]) for clip in manifest.clips]
     assert read_rows == [
@@ -54,8 +53,8 @@ def test_without_splits_groups_are_drawn(tree: Tree) -> None:
     root = make(tree, "label,path\n" + "".join(f"{9 + n % 2},{path}\n" for n, path in enumerate(paths)), paths)
     (root / "clips.csv").rename(root.parent / "mine.csv")
     with pytest.raises(DataError, match=r"found +: .*clips\.csv is missing"):
-        read(root, Options())
-    manifest = read(root, Options(group_pattern="_", list_file=root.parent / "mine.csv")).manifest
+        read_csv(root, Options())
+    manifest = read_csv(root, Options(group_pattern="_", list_file=root.parent / "mine.csv")).manifest
     assert (manifest.name, list(manifest.sources), manifest.classes) == ("mine", ["mine.csv"], ("9", "10"))
     train, test = ({clip.group for clip in manifest.select("1", subset)} for subset in ("train", "test"))
     assert (len(train), len(test)) == (7, 3)
@@ -64,7 +63,7 @@ def test_without_splits_groups_are_drawn(tree: Tree) -> None:
 
 def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
     root = make(tree, "path,label,split\na.avi,x,train\nb.avi,x,test\nc.avi,y,train\nd.avi,,test\n", ("a.avi", "b.avi", "c.avi", "d.avi"))
-    (note,) = read(root, Options()).notes
+    (note,) = read_csv(root, Options()).notes
     assert note.splitlines() == [
         "warning: 1 of 2 classes have no test clip",
         "  classes : y",
@@ -76,12 +75,12 @@ def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
 def test_missing_files(tree: Tree) -> None:
     root = make(tree, "path,label\na.avi,x\ngone.avi,x\ngone too.avi,y\n")
     with pytest.raises(DataError, match=r"2 files that .*clips\.csv names are missing(.|\n)*gone\.avi, gone too\.avi"):
-        read(root, Options())
-    reading = read(root, Options(allow_missing=True))
+        read_csv(root, Options())
+    reading = read_csv(root, Options(allow_missing=True))
     assert (len(reading.manifest.clips), reading.absent, reading.manifest.classes) == (1, ("gone.avi", "gone too.avi"), ("x", "y"))
     (root / "a.avi").unlink()
     with pytest.raises(DataError, match="data set 'csv' not found"):
-        read(root, Options(allow_missing=True))
+        read_csv(root, Options(allow_missing=True))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_missing_files(tree: Tree) -> None:
 )
 def test_a_bad_row_is_named(tree: Tree, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read(make(tree, text), Options())
+        read_csv(make(tree, text), Options())
 
 
 INTERVALS = "path,label,start_s,end_s,split\n"
@@ -122,7 +121,7 @@ def test_an_interval_outside_its_video(tree: Tree, interval: str, message: str) 
     root = make(tree, f"{INTERVALS}a.avi,x,,,train\nb.avi,y,{interval},test\n")
     film(root / "b.avi", 2)
     with pytest.raises(DataError, match=message):
-        read(root, Options())
+        read_csv(root, Options())
 
 
 def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None:
@@ -130,10 +129,10 @@ def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None
     film(root / "a.avi", 4)
     film(root / "b.avi", 2)
     with pytest.raises(DataError, match=r"clips\.csv:4: overlaps the interval of .*clips\.csv:2") as error:
-        read(root, Options())
+        read_csv(root, Options())
     assert error.value.lines["intervals"] == "0.5 s to 2 s and 1.5 s to 3 s"
     assert error.value.lines["found"] == "2 such rows"
-    reading = read(root, Options(allow_overlap=True))
+    reading = read_csv(root, Options(allow_overlap=True))
     assert reading.notes == ("2 of 4 intervals begin before an earlier one of their video has ended",)
     assert reading.manifest.clips[1].end_s == 2, "one that is written a little too long ends with its video"
 
@@ -141,12 +140,12 @@ def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None
 def test_a_file_is_in_one_group(tree: Tree) -> None:
     root = make(tree, "path,label,group\na.avi,x,p1\nb.avi,y,p2\na.avi,y,p3\n")
     with pytest.raises(DataError, match=r"clips\.csv:4: 'a\.avi' is in group 'p3', in .*csv:2 in group 'p1'"):
-        read(root, Options(allow_overlap=True))
+        read_csv(root, Options(allow_overlap=True))
 
 
 def test_a_group_on_both_sides_of_a_given_split_is_remarked_on(tree: Tree) -> None:
     text = "path,label,group,split\na.avi,x,p1,train\nb.avi,x,p1,test\nc.avi,x,p2,train\nd.avi,x,p3,test\n"
-    notes = read(make(tree, text, ("a.avi", "b.avi", "c.avi", "d.avi")), Options()).notes
+    notes = read_csv(make(tree, text, ("a.avi", "b.avi", "c.avi", "d.avi")), Options()).notes
     assert [note.splitlines()[:2] for note in notes] == [
         ["warning: 1 groups are in training and in another subset: a test on them overstates the model", "  groups : p1"]
     ]

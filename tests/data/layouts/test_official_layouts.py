@@ -11,9 +11,8 @@ import pytest
 
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.common import Options
-from vidkd.data.layouts.hmdb51 import read
-from vidkd.data.layouts.jhmdb import boxes_of_mask
-from vidkd.data.layouts.jhmdb import read as read_jhmdb
+from vidkd.data.layouts.hmdb51 import boxes_of_mask, read
+from vidkd.data.layouts.hmdb51 import read_jhmdb as read_jhmdb
 from vidkd.data.layouts.something import read as read_something
 from vidkd.data.layouts.ut_interaction import CLASSES
 from vidkd.data.layouts.ut_interaction import read as read_ut_interaction

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vidkd.base.errors import ConfigError
 from vidkd.data.manifest import Manifest
 from vidkd.data.synthetic.cued import (
+    CuedShapesConfig,
     cued_truth_row,
     cued_video_path,
     draw_cued_scene,
@@ -20,8 +21,7 @@ from vidkd.data.synthetic.cued import (
     subset_of_file,
     write_cued_shapes,
 )
-from vidkd.data.synthetic.cued_path import CuedShapesConfig
-from vidkd.data.synthetic.scene import CLASSES
+from vidkd.data.synthetic.shapes import CLASSES
 from vidkd.video import open_video
 
 SMALL = CuedShapesConfig(

@@ -7,8 +7,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError
 from vidkd.cli.main import main
-from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street, video_places, write_street_shapes
-from vidkd.data.synthetic.street_scene import StreetShapesConfig
+from vidkd.data.synthetic.street import StreetShapesConfig, VideoPlace, draw_street, render_street, video_places, write_street_shapes
 from vidkd.video import open_video
 
 SMALL = StreetShapesConfig(

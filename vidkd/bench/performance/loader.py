@@ -21,7 +21,7 @@ from vidkd.bench.performance.videos import FPS, SEED, TRAINING_DATA, WINDOW, Cli
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.flow import Preset, dis_flow
 from vidkd.data.loaders import StepSampler, training_loader
-from vidkd.data.windows import choose_window
+from vidkd.data.observation import choose_window
 from vidkd.video import open_video, write_video
 from vidkd.video.opening import Backend
 

@@ -13,8 +13,8 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.index import index_file, inspect_videos
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import WindowConfig
 from vidkd.data.transforms import TransformConfig
-from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
 from vidkd.video.index import write_index_file
 from vidkd.video.opening import Backend

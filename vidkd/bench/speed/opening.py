@@ -130,7 +130,7 @@ def _is_detector(path: str) -> bool:
 
 
 def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
-    from vidkd.data.exported import shown_data
+    from vidkd.data.config import shown_data
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.runtime.opening import open_exported_classifier
 
@@ -165,8 +165,8 @@ def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
     import torch
 
     from vidkd.data.config import DataConfig
+    from vidkd.data.observation import WindowConfig
     from vidkd.data.transforms import TransformConfig
-    from vidkd.data.windows import WindowConfig
     from vidkd.models import ModelConfig, VideoClassifier
     from vidkd.models.backbones import layout_of
 

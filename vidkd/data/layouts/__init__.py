@@ -1,24 +1,14 @@
-"""How data sets lie on disk: one file a layout, `read(root, options) -> Reading`, as the official archive unpacks or in the tidy form."""
+"""How data sets lie on disk: a reader each, `read(root, options) -> Reading`, as the official archive unpacks or in the tidy form."""
 
-from vidkd.data.layouts import (
-    csv_list,
-    epic100,
-    folder,
-    hmdb51,
-    jhmdb,
-    something,
-    ucf101,
-    ut_interaction,
-    weizmann,
-)
+from vidkd.data.layouts import epic100, hmdb51, own_data, something, ucf101, ut_interaction, weizmann
 from vidkd.data.layouts.common import Layout, Options, Reading
 
 LAYOUTS: dict[str, Layout] = {
-    "csv": csv_list.read,
+    "csv": own_data.read_csv,
     "epic100": epic100.read,
-    "folder": folder.read,
+    "folder": own_data.read_folder,
     "hmdb51": hmdb51.read,
-    "jhmdb": jhmdb.read,
+    "jhmdb": hmdb51.read_jhmdb,
     "something": something.read,
     "ucf101": ucf101.read,
     "ut_interaction": ut_interaction.read,

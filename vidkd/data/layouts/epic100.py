@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import ClipFiles, Options, Reading, first_folder, manifest_of, not_found, relative, shortened
-from vidkd.data.layouts.lists import check_overlaps, inside, read_table
+from vidkd.data.layouts.common import (
+    ClipFiles,
+    Options,
+    Reading,
+    check_overlaps,
+    first_folder,
+    inside,
+    manifest_of,
+    not_found,
+    read_table,
+    relative,
+    shortened,
+)
 from vidkd.data.manifest import Clip
 
 NAME = "epic100"

@@ -4,8 +4,19 @@ import re
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError, nearest
-from vidkd.data.layouts.common import ClipFiles, Key, Options, Reading, assemble, first_folder, not_found, place
-from vidkd.data.layouts.lists import read_lines, read_list, stem
+from vidkd.data.layouts.common import (
+    ClipFiles,
+    Key,
+    Options,
+    Reading,
+    assemble,
+    first_folder,
+    not_found,
+    place,
+    read_lines,
+    read_list,
+    stem,
+)
 from vidkd.data.manifest import Clip
 
 EXPECTED = "UCF-101/<Class>/<clip>.avi and ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt, or the same in videos/ and splits/"

@@ -6,8 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidkd.base.errors import DataError, require
-from vidkd.data.layouts.common import ClipFiles, Options, Reading, first_folder, from_folders, manifest_of, not_found, relative, shortened
-from vidkd.data.layouts.lists import check_overlaps
+from vidkd.data.layouts.common import (
+    ClipFiles,
+    Options,
+    Reading,
+    check_overlaps,
+    first_folder,
+    from_folders,
+    manifest_of,
+    not_found,
+    relative,
+    shortened,
+)
 from vidkd.data.manifest import Clip
 from vidkd.video.files import video_files
 

@@ -1,17 +1,295 @@
 """street_shapes, for detection along a stream: shapes that pass a fixed camera, in scenes that change and return."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.data.synthetic.shapes import as_pixels, paint
-from vidkd.data.synthetic.street_scene import Look, Passage, StreetShapesConfig, draw_look, draw_passages
-from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_rows
+from vidkd.data.synthetic.shapes import (
+    KINDS,
+    LARGEST_EXTENT,
+    Array,
+    Image,
+    Shape,
+    as_pixels,
+    draw_waves,
+    paint,
+    smooth_noise,
+    smooth_texture,
+    whole_boxes,
+)
+from vidkd.data.synthetic.write import GeneratedConfig, Written, random_numbers, write_data_set, write_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreetShapesConfig(GeneratedConfig):
+    """Size and difficulty; every field is also a flag of `vidkd make_data --variant street`.
+
+    Args:
+        kinds: the classes, out of disc, square, diamond, triangle, cross.
+        size: side of the square frame in pixels, an even number.
+        fps: frames a second.
+        videos_plain: training videos of plain scenes: most have a smooth background, even light, and brighter shapes of a middle size.
+        videos_wide: training videos of scenes of every appearance.
+        videos_val: validation videos of either kind.
+        video_scenes: scenes of a training or validation video, each with an appearance of its own.
+        scene_frames: frames of such a scene.
+        scene_step: frames of a stream from one frame of such a scene to the next, so that shapes have moved on.
+        streams_train: streams to train selectors on.
+        streams_val: streams to validate selectors and settings on.
+        streams_test: streams to judge on.
+        stream_s: seconds of a stream.
+        pattern: scenes of a stream in turn, a letter each; a letter that comes again is the same scene, with other shapes passing.
+        shortest_visit_s: a scene stays at least that long; what is left of stream_s is shared out at random.
+        arrivals_per_s: shapes that enter a second, on average over quiet and busy times.
+        most_shapes: shapes that are on their way at once, at most.
+        slowest: speed of the slowest shape in pixels a frame.
+        fastest: speed of the fastest shape in pixels a frame.
+        stops: share of the shapes that stop on their way.
+        longest_stop_s: a stop lasts between a quarter of this and all of it.
+        wideness: how far the appearance of wide scenes and of streams reaches, in [0, 1].
+        plain_wideness: how far that of plain scenes reaches; 0 is smooth, even and bright throughout.
+        seed: every video is drawn from this number and its own place in the list.
+    """
+
+    data_set: ClassVar[str] = "street_shapes"
+
+    kinds: tuple[str, ...] = ("disc", "square", "triangle", "cross")
+    size: int = 112
+    fps: float = 15.0
+    videos_plain: int = 8
+    videos_wide: int = 16
+    videos_val: int = 2
+    video_scenes: int = 40
+    scene_frames: int = 3
+    scene_step: int = 10
+    streams_train: int = 2
+    streams_val: int = 2
+    streams_test: int = 3
+    stream_s: float = 44.0
+    pattern: str = "ABACB"
+    shortest_visit_s: float = 5.0
+    arrivals_per_s: float = 0.6
+    most_shapes: int = 6
+    slowest: float = 0.7
+    fastest: float = 2.4
+    stops: float = 0.35
+    longest_stop_s: float = 3.0
+    wideness: float = 1.0
+    plain_wideness: float = 0.2
+    seed: int = 0
+
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "size": (48, 4096),
+        "fps": (1, 240),
+        "videos_plain": (0, 999),
+        "videos_wide": (0, 999),
+        "videos_val": (0, 999),
+        "video_scenes": (1, 9999),
+        "scene_frames": (1, 9999),
+        "scene_step": (1, 9999),
+        "streams_train": (0, 999),
+        "streams_val": (0, 999),
+        "streams_test": (0, 999),
+        "stream_s": (1, math.inf),
+        "shortest_visit_s": (0, math.inf),
+        "arrivals_per_s": (0, math.inf),
+        "most_shapes": (1, 100),
+        "slowest": (0.01, math.inf),
+        "fastest": (0.01, math.inf),
+        "stops": (0, 1),
+        "longest_stop_s": (0, math.inf),
+        "wideness": (0, 1),
+        "plain_wideness": (0, 1),
+        "seed": (0, math.inf),
+    }
+
+    def __post_init__(self) -> None:
+        self.check("kinds", "shape", KINDS, 1)
+        if self.slowest > self.fastest:
+            raise self.error("slowest must not be above fastest")
+        if not self.pattern.isalpha():
+            raise self.error(f"pattern must be letters, one a scene, not '{self.pattern}'")
+        if len(self.pattern) * self.shortest_visit_s > self.stream_s:
+            raise self.error(
+                f"{len(self.pattern)} visits of at least {self.shortest_visit_s:g} s do not fit into {self.stream_s:g} s",
+                hint="a longer stream_s, a shorter shortest_visit_s or pattern",
+            )
+
+
+_LOOKS = 4  # of the shapes of a scene; the kind of a shape is drawn without regard to its look
+_HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
+_RADIUS_SPREAD = 0.12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the frames of a scene share. background, light: (size, size, 3) float32; a painted frame is multiplied by the light.
+
+    colours: (n, 3) of the shapes; radius: their middle radius in pixels; texture: strength of their own pattern; noise: of every pixel.
+    """
+
+    background: Image
+    light: Image
+    colours: Image
+    radius: float
+    texture: float
+    noise: float
+
+
+def draw_look(rng: np.random.Generator, size: int, *, reach: float) -> Look:
+    """An appearance. reach: how far it may lie from the plain ones, from 0 (a plain one) to 1.
+
+    Plain: a smooth and faint background, even white light, shapes brighter than it, with radii around size / 11.
+    """
+    kind = list(TEXTURES)[rng.integers(len(TEXTURES))] if rng.random() < reach else "smooth"
+    base = 0.4 + (0.1 + 0.22 * reach) * rng.uniform(-1, 1, 3)
+    contrast = 0.05 + 0.15 * reach * rng.random()
+    tint = rng.uniform(0.6, 1.0, 3)
+    background = np.clip(base + contrast / 2 * TEXTURES[kind](rng, size)[..., None] * tint, 0, 1)
+    darker = rng.random() < 0.6 * reach
+    return Look(
+        background=background.astype(np.float32),
+        light=_light(rng, size, reach),
+        colours=_colours(rng, base, -1 if darker and base.mean() > 0.3 else 1, reach),
+        radius=size / 11 * float(np.exp(0.45 * reach * rng.uniform(-1, 1))),
+        texture=0.06 + 0.1 * reach * rng.random(),
+        noise=0.015 + 0.025 * reach * rng.random(),
+    )
+
+
+def draw_shape(rng: np.random.Generator, look: Look, kinds: tuple[str, ...]) -> Shape:
+    """One shape of a scene."""
+    radius = look.radius * (1 + _RADIUS_SPREAD * rng.uniform(-1, 1))
+    kind, colour = kinds[rng.integers(len(kinds))], look.colours[rng.integers(len(look.colours))]
+    return Shape(kind, radius, colour, draw_waves(radius, rng), look.texture)
+
+
+def _colours(rng: np.random.Generator, base: Array, side: int, reach: float) -> Image:
+    """Colours that stand out against the background's mean, all on one side of it."""
+    contrast = 0.35 + 0.1 * reach * rng.uniform(-1, 1)
+    hues = rng.uniform(-_HUE, _HUE, (_LOOKS, 3)) * (1 + 0.4 * reach)
+    return np.clip(base + contrast * (side + hues), 0, 1).astype(np.float32)
+
+
+def _light(rng: np.random.Generator, size: int, reach: float) -> Image:
+    """A gain with a cast of colour, and brighter on one side than on the other."""
+    gain = np.exp(0.6 * reach * rng.uniform(-1, 0.4)) * (1 + 0.15 * reach * rng.uniform(-1, 1, 3))
+    heading, strength = rng.uniform(0, 2 * np.pi), 0.35 * reach * rng.random()
+    across = np.linspace(-1, 1, size)
+    slope = np.cos(heading) * across[None, :] + np.sin(heading) * across[:, None]
+    return np.asarray(((1 + strength * slope[..., None]) * gain).astype(np.float32))
+
+
+def _stripes(rng: np.random.Generator, size: int) -> Array:
+    """A wave of one direction, with a mean of 0 and a standard deviation of about 1."""
+    heading, wavelength = rng.uniform(0, np.pi), size * rng.uniform(0.06, 0.3)
+    along = np.arange(size)
+    phase = 2 * np.pi / wavelength * (np.cos(heading) * along[None, :] + np.sin(heading) * along[:, None])
+    return np.asarray(math.sqrt(2) * np.sin(phase))
+
+
+def _tiles(rng: np.random.Generator, size: int) -> Array:
+    """Square tiles, each of its own brightness."""
+    side = int(size * rng.uniform(0.08, 0.25))
+    count = -(-size // side)
+    return rng.standard_normal((count, count)).repeat(side, 0).repeat(side, 1)[:size, :size]
+
+
+def _patches(rng: np.random.Generator, size: int) -> Array:
+    """Two levels with winding borders."""
+    return np.sign(smooth_noise(rng, int(rng.integers(4, 9)), size))
+
+
+TEXTURES: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    "smooth": smooth_texture,
+    "stripes": _stripes,
+    "tiles": _tiles,
+    "patches": _patches,
+}
+_WARM_UP_S = 12.0  # shapes that came in this time before a scene are on their way when it begins
+_STRETCH_S = (3.0, 9.0)  # a quiet or busy time lasts between these
+_ACTIVITY = (0.35, 1.65)  # arrivals in a quiet and in a busy time, relative to their mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A shape while any of it is in the picture.
+
+    first_frame: counted from the start of the video. centres: (n, 2) and boxes: (n, 4) x1 y1 x2 y2 in pixels, of the frames from it on;
+    they reach beyond the picture where the shape does.
+    """
+
+    shape: Shape
+    first_frame: int
+    centres: Array
+    boxes: Array
+
+
+def draw_passages(
+    config: StreetShapesConfig, look: Look, rng: np.random.Generator, *, first_frame: int, frames: int, step: int = 1
+) -> tuple[Passage, ...]:
+    """What passes in `frames` frames of a scene, every `step`-th frame of its course; later ones are painted over earlier ones."""
+    passages: list[Passage] = []
+    on_their_way: list[int] = []
+    for arrival in _arrivals(config, rng, frames * step):
+        shape = draw_shape(rng, look, config.kinds)
+        centres, end = _course(config, shape, arrival, frames * step, rng)
+        on_their_way = [other for other in on_their_way if other > arrival]
+        if len(on_their_way) >= config.most_shapes:
+            continue
+        on_their_way.append(end)
+        passages += _seen(config.size, shape, first_frame, centres[::step])
+    return tuple(passages)
+
+
+def _arrivals(config: StreetShapesConfig, rng: np.random.Generator, frames: int) -> Iterator[int]:
+    """Frames in which a shape starts, from before the scene on; quiet and busy times take turns."""
+    begin, busy = -round(_WARM_UP_S * config.fps), int(rng.integers(2))
+    while begin < frames:
+        end = min(begin + round(rng.uniform(*_STRETCH_S) * config.fps), frames)
+        count = rng.poisson(_ACTIVITY[busy] * config.arrivals_per_s * (end - begin) / config.fps)
+        yield from sorted(rng.integers(begin, end, count).tolist())
+        begin, busy = end, 1 - busy
+
+
+def _course(config: StreetShapesConfig, shape: Shape, arrival: int, frames: int, rng: np.random.Generator) -> tuple[Array, int]:
+    """Centres (frames, 2) on the way from one side to another, and the frame in which the shape is gone."""
+    entry, leave = _ends(config.size, shape, rng)
+    length = float(np.hypot(*(leave - entry)))
+    speed, where = rng.uniform(config.slowest, config.fastest), rng.uniform(0.25, 0.75)
+    pause = config.longest_stop_s * config.fps * rng.uniform(0.25, 1) * (rng.random() < config.stops)
+    before = where * length / speed
+    time = np.arange(frames) - arrival
+    moving = np.clip(time, 0, before) + np.clip(time - before - pause, 0, None)
+    centres = entry + (leave - entry) / length * (speed * moving)[:, None]
+    return centres, arrival + math.ceil(length / speed + pause) + 1
+
+
+def _ends(size: int, shape: Shape, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Two points just outside of two different sides."""
+    outside = shape.radius * LARGEST_EXTENT + 1
+    sides = rng.permutation(4)[:2]
+    along = size * rng.uniform(0.12, 0.88, 2)
+    ends = []
+    for side, place in zip(sides.tolist(), along.tolist(), strict=True):
+        across = -outside if side < 2 else size + outside
+        ends.append(np.array([across, place] if side % 2 else [place, across]))
+    return ends[0], ends[1]
+
+
+def _seen(size: int, shape: Shape, first_frame: int, centres: Array) -> Iterator[Passage]:
+    """The part of a course in which some of the shape is in the picture, if there is one."""
+    boxes = whole_boxes(shape, centres)
+    inside = np.flatnonzero(((boxes[:, :2] < size) & (boxes[:, 2:] > 0)).all(axis=1))
+    if len(inside):
+        part = slice(inside[0], inside[-1] + 1)
+        yield Passage(shape=shape, first_frame=first_frame + int(inside[0]), centres=centres[part], boxes=boxes[part])
+
 
 Role = Literal["plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test"]
 ROLES: tuple[Role, ...] = ("plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test")

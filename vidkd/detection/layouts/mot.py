@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import relative
-from vidkd.data.layouts.lists import read_lines
+from vidkd.data.layouts.common import read_lines, relative
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import Box, Reading, labelled_frame, not_found, subset_in
 from vidkd.video import open_video

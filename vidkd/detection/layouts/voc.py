@@ -6,8 +6,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import relative
-from vidkd.data.layouts.lists import read_lines
+from vidkd.data.layouts.common import read_lines, relative
 from vidkd.detection.layouts.common import Box, Corners, Reading, image_size, images_in, labelled_frame, not_found, subset_in
 
 EXPECTED = "Annotations/*.xml, JPEGImages/*.jpg (or images/), and optionally ImageSets/Main/{train,val,test}.txt"

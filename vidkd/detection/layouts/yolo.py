@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import relative
-from vidkd.data.layouts.lists import read_lines
+from vidkd.data.layouts.common import read_lines, relative
 from vidkd.detection.layouts.common import Box, Reading, image_size, images_in, labelled_frame, not_found
 
 EXPECTED = "images/[<subset>/]*.jpg (or <subset>/images/), labels/ next to images/, and data.yaml or classes.txt"

@@ -19,7 +19,7 @@ from vidkd.inference.prefetcher import Prefetcher
 from vidkd.inference.sources import Source, is_live, open_source
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame
-from vidkd.video.types import Image
+from vidkd.video.reader import Image
 
 FRAMES_AHEAD = 8
 

@@ -13,7 +13,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.detector import Detector, StagedDetector
 from vidkd.video import Frame
-from vidkd.video.types import Image
+from vidkd.video.reader import Image
 
 
 @dataclass(frozen=True, kw_only=True)
