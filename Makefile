@@ -6,17 +6,17 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow test-pages mutants docs lint types check clean-venv
 
-demo: .venv/ready
+demo: .venv/demo
 	$(BIN)/vidkd make_data --out runs/data/motion_shapes
 	$(BIN)/vidkd study --config configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
 
-demo-anticipation: .venv/ready
+demo-anticipation: .venv/demo
 	$(BIN)/vidkd make_data --variant cued --out runs/data/cued_shapes
 	$(BIN)/vidkd study --config configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
 
-demo-detection: .venv/ready
+demo-detection: .venv/demo
 	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
 	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate '$(STREAMS)/val_*.mp4' --config tkd/shapes --threads 1 --out runs/selectors/shapes.pt --overwrite
@@ -24,7 +24,7 @@ demo-detection: .venv/ready
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 --config tkd/shapes --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 
-shapes-oracle shapes-student: .venv/ready
+shapes-oracle shapes-student: .venv/demo
 	$(BIN)/vidkd train --config configs/detection/$(subst -,_,$@).yaml --data.root runs/data/street_shapes --train.threads 1
 
 benchmark: .venv/ready
@@ -59,10 +59,20 @@ types: .venv/ready
 
 check: lint types test
 
+# The demos need less than the tests. Both are editable installs, so that an edit of the checkout is what runs.
+.venv/demo: pyproject.toml
+	$(call install,report,1.3 GB with torch for processors and more for GPUs)
+
 .venv/ready: pyproject.toml
+	$(call install,test,2.2 GB with torch for processors and more for GPUs)
+	touch .venv/demo
+
+define install
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch .venv/ready
+	@echo "Installing '.[$(1)]' into .venv: about $(2); once, some minutes"
+	$(BIN)/python -m pip install --editable '.[$(1)]'
+	touch $@
+endef
 
 clean-venv:
 	rm -rf .venv

@@ -21,6 +21,7 @@ from vidkd.compress.distil import learning_of
 from vidkd.compress.recipe import DistilConfig, RepairConfig, read_recipe
 from vidkd.engine.config import load_config
 from vidkd.runtime.metadata import read_metadata
+from vidkd.tasks import OWN
 
 REPOSITORY = Path(__file__).parents[1]
 INTERVAL = re.compile(r"\[[-+]?\d[\d.]*, [-+]?\d[\d.]*\]")
@@ -62,6 +63,17 @@ def test_points_and_verdicts(generate: ModuleType) -> None:
         "no significant difference",
         "not judged: one run",
     ]
+
+
+@pytest.mark.parametrize("name", [*OWN, "tkd"])
+def test_a_method_has_a_page_that_readme_index_and_navigation_link(name: str) -> None:
+    assert (REPOSITORY / "docs" / "methods" / f"{name}.md").is_file()
+    links = {
+        "README.md": f"](docs/methods/{name}.md)",
+        "docs/methods/index.md": f"| [`{name}`]({name}.md) |",
+        "mkdocs.yml": f"- methods/{name}.md",
+    }
+    assert [page for page, link in links.items() if link not in (REPOSITORY / page).read_text(encoding="utf-8")] == []
 
 
 def test_the_changelog_presents_no_verb_that_is_gone() -> None:

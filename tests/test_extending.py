@@ -1,4 +1,4 @@
-"""The worked example of docs/extending.md: its files, in a copy of the tree, pass their test and train."""
+"""The worked example of docs/extending.md: its files and lines, in a copy of the tree, pass ruff and the tests that a new method meets."""
 
 import os
 import re
@@ -9,36 +9,39 @@ from pathlib import Path
 from started import run_to_end
 
 REPOSITORY = Path(__file__).parents[1]
-SMALL = {
-    "data.window.frames": "4",
-    "data.window.stride": "1",
-    "data.transform.short_side": "36",
-    "data.transform.crop": "32",
-    "data.batch_size": "4",
-    "data.cache.enabled": "false",
-    "train.epochs": "1",
-    "train.threads": "1",
-}
-BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```\w+ title="([^"(]+?)(?: \(before ([^"]+)\))?"\n(.*?)^```', re.MULTILINE | re.DOTALL)
+MEET = (
+    "losses/test_relational.py",
+    "tasks/test_tasks.py",
+    "engine/test_config.py",
+    "compress/test_steps.py",
+    "test_configs.py",
+    "test_docs.py",
+)
 
 
-def test_the_example_of_a_method_trains(tmp_path: Path, tiny_root: Path) -> None:
-    for folder in ("vidkd", "configs"):
+def test_a_method_that_is_added_by_the_page_passes_ruff_and_tests(tmp_path: Path) -> None:
+    for folder in ("vidkd", "configs", "tests", "docs"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    blocks = dict(BLOCK.findall((REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")))
-    line, entry = blocks.pop("vidkd/tasks/__init__.py (two lines)").splitlines()
-    tasks = tmp_path / "vidkd" / "tasks" / "__init__.py"
-    text = tasks.read_text(encoding="utf-8")
-    text = text.replace("from vidkd.tasks.supervised", f"{line}\nfrom vidkd.tasks.supervised")
-    tasks.write_text(text.replace('    "mars":', f'{entry}\n    "mars":'))
-    assert len(blocks) == 4
-    for name, content in blocks.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/losses/test_relational.py"]
-    assert "3 passed" in run_to_end(tests, cwd=tmp_path, env=environment, check=True).stdout
-    config = ["--config", "configs/attention/motion_shapes_relational.yaml", "--data.root", str(tiny_root)]
-    command = [sys.executable, "-m", "vidkd", "train", *config, *(word for key, value in SMALL.items() for word in (f"--{key}", value))]
-    run_to_end(command, cwd=tmp_path, env=environment, check=True)
-    assert '"relational"' in (tmp_path / "runs" / "motion_shapes-relational" / "metrics.jsonl").read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "mkdocs.yml", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    blocks = BLOCK.findall((REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8"))
+    assert len(blocks) == 9
+    for name, before, content in blocks:
+        path = tmp_path / name
+        if before:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            (number,) = (number for number, line in enumerate(lines) if before in line)
+            content = "".join([*lines[:number], content, *lines[number:]])
+        path.write_text(content, encoding="utf-8")
+    (tmp_path / "docs" / "methods" / "relational_kd.md").write_text("# Relational KD\n", encoding="utf-8")
+    python = [path for path, before, _ in blocks if path.endswith(".py")]
+    for command in (["check"], ["format", "--check"]):
+        run = run_to_end([sys.executable, "-m", "ruff", *command, "--no-cache", *python], cwd=tmp_path)
+        assert run.returncode == 0, run.stdout
+    tests = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-m", "not slow", *(f"tests/{name}" for name in MEET)]
+    chosen = "relational or data_set_for_every or different_configurations"
+    run = run_to_end([*tests, "-k", chosen], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert run.returncode == 0, run.stdout
+    for test in ("refused_by_who_matches_logits", "test_two_steps", "test_the_first_line", "test_a_method_has_a_page", "test_closed_form"):
+        assert re.search(rf"{test}\S* PASSED", run.stdout), f"{test} was not run:\n{run.stdout}"

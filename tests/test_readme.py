@@ -38,8 +38,8 @@ PAGES = [
 CONFIGS = [kind.config for kind in KINDS]
 SETTINGS = set().union(*(known_keys(config, task) for config in CONFIGS for task in config.tasks()))
 FILES = (".yaml", ".onnx", ".tflite", ".cfg")
-FOREIGN_FLAGS = {"--nproc-per-node", "--subset"}
-"""Of torchrun; and of evaluate, where `another --subset` stands alone."""
+FOREIGN_FLAGS = {"--nproc-per-node", "--editable", "--subset"}
+"""Of torchrun; of pip; and of evaluate, where `another --subset` stands alone."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -174,7 +174,7 @@ def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_linked_files_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
     missing = [link for link in links if link and not (page.parent / link).exists()]
     assert not missing
