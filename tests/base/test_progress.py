@@ -103,3 +103,14 @@ def test_a_loop_that_breaks_still_says_how_far_it_came() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_steps_that_fill_a_cache_are_an_upper_bound_and_count_no_more_afterwards() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with Progress(10, "train", filling=4, stream=stream, every_steps=1, clock=clock) as progress:
+        for step in range(7):
+            clock.now += 5 if step < 4 else 0.5
+            progress.step()
+    lines = stream.getvalue().splitlines()
+    assert lines[2] == "train 3/10  at most 35s left (the first epoch fills the cache)"
+    assert lines[3:] == ["train 4/10", "train 5/10  2s left", "train 6/10  2s left", "train 7/10  2s left"]

@@ -7,7 +7,7 @@ import pytest
 from vidkd.base.errors import ConfigError
 from vidkd.base.roots import find_below, roots_of
 from vidkd.base.settings import load_settings
-from vidkd.base.yaml_files import check_bounds
+from vidkd.base.yaml_files import check_bounds, read_yaml
 from vidkd.bench.speed.config import BenchmarkConfig
 
 BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))])
@@ -33,6 +33,13 @@ def test_yaml_beyond_bounds_is_refused_at_once(text: str, found: str) -> None:
 @pytest.mark.parametrize("text", ["", "a: 1", "base: &b {x: [1, 2]}\nc: *b\nd: *b", "a: [1", "a: *nowhere"])
 def test_yaml_within_bounds_is_left_to_its_reader(text: str) -> None:
     check_bounds(text, "c.yaml")
+
+
+def test_text_that_is_no_yaml_is_told_with_line_and_column(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: 1\nb: task: y\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(tmp_path / "c.yaml")
+    assert caught.value.lines == {"reason": "mapping values are not allowed here", "where": f"{tmp_path}/c.yaml:2, column 8"}
 
 
 @pytest.mark.parametrize(("key", "named"), [("1", "1"), ("on", "on"), ("null", "null"), ("2020-01-01", "2020-01-01")])

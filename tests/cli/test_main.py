@@ -14,6 +14,7 @@ from vidkd.base.cores import WAITING
 from vidkd.base.errors import ConfigError
 from vidkd.base.settings import read_yaml
 from vidkd.base.yaml_files import find_config, shipped_config, shipped_names
+from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study
 from vidkd.cli.main import VERBS, main, run_verb
 from vidkd.cli.verb_parser import VerbParser, positional
@@ -201,6 +202,28 @@ def test_how_a_wrong_list_is_mended_is_given_as_a_flag() -> None:
     assert error.value.lines["fix"] == "leave out --names   (the default)"
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "fix"),
+    [
+        (["--names", "a.mp4"], "missing: VIDEO", "vidkd verb a.mp4 --names A,B"),
+        (["--names", "cat", "dog", "a.mp4"], "no file has the name dog", "--names cat,dog   (a list is one word, with commas)"),
+    ],
+)
+def test_a_list_that_takes_too_much_or_too_little_is_told(
+    words: list[str], what: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ConfigError) as error:
+        VerbParser(Kind, prog="vidkd verb").read(words)
+    assert (error.value.what, error.value.lines["fix"]) == (what, fix)
+
+
+def test_words_after_a_list_where_none_belong_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--model", "m.pt", "--out", "a.onnx", "b.onnx"]) == 2
+    assert "fix       : --out a.onnx,b.onnx   (a list is one word, with commas)" in capsys.readouterr().err
+
+
 def test_the_file_of_a_verb_holds_its_settings_and_those_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text("inputs: [a.mp4]\nseed: 4\nupdate: {lr: 0.1, interpolate: []}\n")
     found = VerbParser(Kind, prog="vidkd verb").read(["--config", str(tmp_path / "v.yaml"), "--update.lr", "2"])
@@ -233,6 +256,36 @@ def test_a_config_is_read_by_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find_config("none.yaml") == Path("none.yaml")
     with pytest.raises(ConfigError, match="did you mean : attention/folder"):
         shipped_config("attention/foldr")
+    study = read_study("studies/demo")
+    assert study.path == shipped_config("studies/demo")
+    assert isinstance(study, ClipStudy)
+    assert study.base.is_file()
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "meant"),
+    [
+        ("train", "attention/foldr.yaml", "attention/folder"),
+        ("train", "foldr", "attention/folder"),
+        ("study", "demo", "benchmark/demo or compress/demo or studies/demo"),
+    ],
+)
+def test_a_misspelt_shipped_config_is_named_with_the_nearest(
+    verb: str, name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, "--config", name]) == 2
+    error = capsys.readouterr().err
+    assert f"did you mean : {meant}\n" in error
+    assert "all names    : vidkd config ls\n" in error
+
+
+def test_an_unknown_task_is_blamed_on_who_named_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "attention/folder", "--task", "my_rdk"]) == 2
+    assert "where : --task on the command line\n" in capsys.readouterr().err
+    (tmp_path / "c.yaml").write_text("name: x\ntask: rdk\n", encoding="utf-8")
+    assert main(["train", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert f"where : task in {tmp_path}/c.yaml:2\n" in capsys.readouterr().err
 
 
 def test_a_copy_is_read_as_what_it_was_copied_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,8 +198,12 @@ def test_one_of_several_that_breaks_off_does_not_end_the_rest(
     rows_of_clip = verb._predict_clip
     first = Path(shutil.copy(video, tmp_path / "first.mp4"))
     monkeypatch.setattr(verb, "_predict_clip", broken)
-    assert predict(first, video, "--model", student, "--out", tmp_path / "rows.jsonl") == 1
-    assert "frame 3 is damaged" in capsys.readouterr().err
+    (tmp_path / "text.mp4").write_text("a text")
+    assert predict(tmp_path / "text.mp4", first, video, "--model", student, "--out", tmp_path / "rows.jsonl") == 1
+    captured = capsys.readouterr()
+    assert f"cannot open video: {tmp_path}/text.mp4" in captured.err
+    assert f"frame 3 is damaged\n  video : {first}\n" in captured.err
+    assert captured.out.endswith(f"written: {tmp_path}/rows.jsonl\n")
     assert len(rows(tmp_path / "rows.jsonl")[1]) == 1
 
 

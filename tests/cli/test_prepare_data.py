@@ -62,7 +62,7 @@ def test_missing_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert lines[0] == "vidkd: data set 'ucf101' not found"
     assert [line.partition(" :")[0].strip() for line in lines[1:]] == ["looked in", "expected", "found", "fix", "no data?"]
     assert lines[1].endswith(f": {tmp_path / 'nowhere'}")
-    assert lines[-1].endswith(": make demo")
+    assert lines[-1].endswith(": vidkd make_data --out DIR writes synthetic videos")
     assert list(tmp_path.iterdir()) == []
 
 

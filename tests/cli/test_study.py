@@ -238,6 +238,13 @@ def test_the_report_needs_neither_videos_nor_training(
     assert read_summary(tmp_path / "out" / "summary.json")["methods"]["flow"]["metrics"]["top1"]["n"] == 1
 
 
+def test_a_base_that_is_not_there_is_told(write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(write(base="bse.yaml")) == 2
+    error = capsys.readouterr().err
+    assert f"config not found: {tmp_path}/bse.yaml\n  where        : base in {tmp_path}/small.yaml:2\n" in error
+    assert f"did you mean : {tmp_path}/base.yaml" in error
+
+
 def test_a_data_set_that_is_not_there_is_told_with_the_line_that_names_it(
     write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

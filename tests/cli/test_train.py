@@ -249,7 +249,10 @@ def test_the_message_of_a_missing_data_set(stem: str, tiny_config: Config, tmp_p
         "  found     : /nowhere is missing",
     ]
     assert lines[4].startswith(f"  fix       : vidkd prepare_data {layout}")
-    assert lines[5:] == ["  read only : add --out FILE to it, and train with --data.manifest FILE", "  no data?  : make demo"]
+    assert lines[5:] == [
+        "  read only : add --out FILE to it, and train with --data.manifest FILE",
+        "  no data?  : vidkd make_data --out DIR writes synthetic videos",
+    ]
     assert train("--config", path, "--data.root", tmp_path) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path}   (--data.root on the command line)" in error
@@ -267,7 +270,7 @@ def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, 
             "  given    : --data.manifest on the command line",
             f"  found    : {manifest.parent} is missing",
             f"  fix      : vidkd prepare_data LAYOUT --data.root {root or 'DIR'} --out {manifest}   (LAYOUT: {', '.join(sorted(LAYOUTS))})",
-            "  no data? : make demo",
+            "  no data? : vidkd make_data --out DIR writes synthetic videos",
         ]
     manifest.parent.mkdir()
     assert train("--config", path, "--data.manifest", manifest) == 2

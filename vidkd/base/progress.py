@@ -20,6 +20,7 @@ class Progress:
     stream: where to write, by default stderr. A terminal gets a bar; anything else a line every `every_steps` steps or `every_s` seconds,
     whichever comes first, and one at the end; in the beginning more often, a tenth of the time so far or FIRST_S apart. Only rank 0 writes.
     The first step does not count in the speed: it holds the start of loaders and the warm-up of libraries.
+    filling: the first so many steps fill a cache: until then the time left is said to be at most that, and the speed later is without them.
     """
 
     def __init__(
@@ -28,17 +29,18 @@ class Progress:
         what: str,
         *,
         done: int = 0,
+        filling: int = 0,
         rank: int = 0,
         stream: TextIO | None = None,
         every_steps: int = 50,
         every_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total, self.what, self.done = total, what, done
+        self.total, self.what, self.done, self._filling = total, what, done, filling
         self._stream = stream if stream is not None else sys.stderr
         self._shows = rank == 0
         self._every_steps, self._every_s, self._clock = every_steps, every_s, clock
-        self._first: int | None = None  # steps made when the first one had ended, at `_start`
+        self._first: int | None = None  # steps made when the first one, or the cache's last, had ended, at `_start`
         self._start = self._entered = clock()
         self._line_done, self._line_time = done, self._start
         self._bar: RichProgress | None = None
@@ -62,7 +64,7 @@ class Progress:
         """Count `steps` more; `values` (loss=..., top1=...) are shown until given again."""
         self.done += steps
         self._values.update(values)
-        if self._first is None:
+        if self._first is None or self.done - steps < self._filling <= self.done:
             self._first, self._start = self.done, self._clock()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, values=self._text())
@@ -77,7 +79,10 @@ class Progress:
                 self.step()
 
     def left_s(self) -> float | None:
-        """Seconds left at the speed since the first step; 0 after the last, None before the second or without a total."""
+        """Seconds left at the speed since the first step, or since the cache was filled; 0 after the last.
+
+        None before the next step, or without a total.
+        """
         made = 0 if self._first is None else self.done - self._first
         if self.total is None or (made <= 0 and self.done < self.total):
             return None
@@ -94,7 +99,10 @@ class Progress:
         self._line_done, self._line_time = self.done, self._clock()
         of_total = f"/{self.total}" if self.total is not None else ""
         left = self.left_s()
-        parts = [f"{self.what} {self.done}{of_total}", self._text(), f"{duration(left)} left" if left is not None else ""]
+        left_text = "" if left is None else f"{duration(left)} left"
+        if left_text and self.done < self._filling:
+            left_text = f"at most {left_text} (the first epoch fills the cache)"
+        parts = [f"{self.what} {self.done}{of_total}", self._text(), left_text]
         self._stream.write("  ".join(part for part in parts if part) + "\n")
         self._stream.flush()
 

@@ -12,7 +12,7 @@ import re
 import shlex
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -58,7 +58,7 @@ def load_settings(
     if _tasks(kind):
         task = chosen_task(content, overrides)
         if task not in _tasks(kind):
-            raise unknown_name("task", task, _tasks(kind), where=f"task in {source}")
+            raise unknown_task(task, _tasks(kind), tree, source, overrides)
         content = _for_flagged_task(content, task, kind, source)
         methods = _tasks(kind)[task]
         content["method"] = content.get("method") or {}
@@ -137,6 +137,13 @@ def chosen_task(content: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """The task that a configuration's content names, or a flag over it."""
     named = [text for flag, text in read_flags(overrides) if flag == "--task" and text is not None]
     return str([content.get("task", DEFAULT_TASK), *named][-1])
+
+
+def unknown_task(task: str, known: Iterable[str], tree: Tree, source: str, overrides: Sequence[str]) -> ConfigError:
+    """The error for a task that is none of those known, blamed on the flag or the line of the file that names it."""
+    flagged = any(flag == "--task" and text is not None for flag, text in read_flags(overrides))
+    where = "--task on the command line" if flagged else f"task in {tree.places.get('task', source)}"
+    return unknown_name("task", task, known, where=where)
 
 
 def _for_flagged_task(content: dict[str, Any], task: str, kind: Any, source: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def read_yaml(path: Path | str, *, inherit: bool = False, above: int = 0) -> Tre
     below = path.parent / named
     below = below if below.is_file() else find_config(named)
     if not below.is_file():
-        raise ConfigError(f"config not found: {below}", where=where, **near_files(below, (".yaml", ".yml")))
+        raise _no_config(below, named, where=where)
     under = read_yaml(below, inherit=True, above=above + 1)
     own = {key: value for key, value in tree.content.items() if key != BASE}
     return Tree(merge(without_other_method(under.content, own), own), {**under.places, **tree.places})
@@ -91,16 +91,33 @@ def _read_one(path: Path) -> Tree:
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
-        raise ConfigError(f"config not found: {path}", **near_files(path, (".yaml", ".yml"))) from None
+        raise _no_config(path, str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", reason=reason_of(error)) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
-        raise ConfigError(f"cannot read {path}", reason=" ".join(str(error).split())) from error
+        raise ConfigError(f"cannot read {path}", **_misread(error, path)) from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not a {type(content).__name__}")
     places: dict[str, str] = {}
     _collect_places(node, "", places, path)
     return Tree(content or {}, places)
+
+
+def _misread(error: Exception, path: Path) -> dict[str, str]:
+    """Why a text is no YAML, and the line and column where PyYAML says so."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return {"reason": " ".join(str(error).split())}
+    mark = error.problem_mark
+    reason = ", ".join(part for part in (error.context, error.problem) if part)
+    return {"reason": reason, "where": f"{path}:{mark.line + 1}, column {mark.column + 1}"}
+
+
+def _no_config(path: Path, name: str, **lines: str) -> ConfigError:
+    """The error for a configuration that is no file; `name`, as it was given, may be meant for a shipped one."""
+    near = near_files(path, (".yaml", ".yml"))
+    if "did_you_mean" not in near and not Path(name).is_absolute():
+        near |= near_shipped(name) | {"all_names": "vidkd config ls"}
+    return ConfigError(f"config not found: {path}", **lines, **near)
 
 
 def _collect_places(node: Any, prefix: str, places: dict[str, str], path: Path) -> None:
@@ -164,17 +181,30 @@ def shipped_names() -> list[str]:
 
 def shipped_config(name: str) -> Path:
     """The file of a shipped configuration, named as `attention/folder` or `configs/attention/folder.yaml`. Raises ConfigError."""
-    plain = name.removeprefix("configs/").removesuffix(SUFFIX)
-    path = shipped_folder() / f"{plain}{SUFFIX}"
+    plain = _plain_name(name)
     if plain not in shipped_names():
-        close = nearest(plain, shipped_names())
-        raise ConfigError(f"no shipped config '{name}'", **({"did_you_mean": close} if close else {}), all_names="vidkd config ls")
-    return path
+        raise ConfigError(f"no shipped config '{name}'", **near_shipped(name), all_names="vidkd config ls")
+    return shipped_folder() / f"{plain}{SUFFIX}"
+
+
+def near_shipped(name: str) -> dict[str, str]:
+    """A line for an error that names the shipped configurations that `name` means without their folder, or else the nearest one."""
+    plain, known = _plain_name(name), shipped_names()
+    ending = [other for other in known if other.rpartition("/")[2] == plain]
+    close = " or ".join(ending) if ending else nearest(plain, known, cutoff=0.7)
+    if close is None:
+        by_last = {other.rpartition("/")[2]: other for other in known}
+        close = by_last.get(nearest(plain.rpartition("/")[2], by_last, cutoff=0.7) or "")
+    return {} if close is None else {"did_you_mean": close}
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("configs/").removesuffix(SUFFIX)
 
 
 def find_config(name: Path | str) -> Path:
     """The file of this name, or where there is none the shipped configuration of this name; otherwise the name, for whoever reads it."""
-    plain = str(name).removeprefix("configs/").removesuffix(SUFFIX)
+    plain = _plain_name(str(name))
     if not Path(name).exists() and not Path(name).is_absolute() and plain in shipped_names():
         return shipped_config(plain)
     return Path(name)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.settings import as_dict, flatten, load_settings
+from vidkd.base.files import near_files
+from vidkd.base.settings import as_dict, flatten, load_settings, place_of
 from vidkd.base.yaml_files import merge
 from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell
 from vidkd.bench.clip_summary import clip_scores, percents_of, summarise
@@ -221,4 +222,8 @@ def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:
         key = word.removeprefix("--").split("=")[0]
         if word.startswith("--") and key in DECIDED:
             raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
-    return ClipStudy(path, tuple(overrides), load_settings(StudySpec, path))
+    study = ClipStudy(path, tuple(overrides), load_settings(StudySpec, path))
+    if not study.base.is_file():
+        lines = near_files(study.base, (".yaml", ".yml"))
+        raise ConfigError(f"config not found: {study.base}", where=place_of(study.spec, "base"), **lines)
+    return study

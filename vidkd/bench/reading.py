@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.yaml_files import read_yaml
+from vidkd.base.yaml_files import find_config, read_yaml
 from vidkd.bench.clip_study import ClipStudy, read_clip_study
 from vidkd.bench.streams.study import read_stream_study
 from vidkd.bench.study import Places, Study
@@ -16,8 +16,8 @@ from vidkd.bench.tuning import read_chosen
 
 
 def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
-    """A study of classifiers, or of streams where the file has `streams`. Raises ConfigError as their readers do."""
-    path = Path(path)
+    """A study of classifiers, or of streams where the file has `streams`; a shipped name will do. Raises ConfigError as its reader does."""
+    path = find_config(path)
     if "streams" not in read_yaml(path).content:
         return read_clip_study(path, overrides)
     if overrides:

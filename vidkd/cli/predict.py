@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vidkd.base.errors import VidkdError
     from vidkd.cli.classifiers import OpenedClassifier
     from vidkd.inference.anticipate import Decision, Tally
     from vidkd.inference.observation_window import ObservationWindow
@@ -79,7 +80,7 @@ class Settings:
 
 def run(given: Settings) -> int:
     """Predict along every video, print, and write what was asked for; returns 1 if one of several could not be read to its end."""
-    from vidkd.base.errors import ConfigError, VideoError
+    from vidkd.base.errors import ConfigError, DataError, VideoError
     from vidkd.cli.classifiers import open_classifier
     from vidkd.inference.sources import is_live
     from vidkd.video import open_video
@@ -87,29 +88,43 @@ def run(given: Settings) -> int:
     if given.overlay and len(given.videos) > 1:
         raise ConfigError("--overlay is of one video", hint="a command for each video")
     check_video_ending("--overlay", given.overlay)
+    readable = []
     for video in given.videos:
         check_outputs({"--out": given.out, "--overlay": given.overlay}, source=video, overwrite=given.overwrite)
-        if not is_live(video):  # before the model is loaded; what is found of a file is remembered
-            open_video(video, backend="pyav", sequence_fps=given.fps).close()
+        try:
+            if not is_live(video):  # before the model is loaded; what is found of a file is remembered
+                open_video(video, backend="pyav", sequence_fps=given.fps).close()
+            readable.append(video)
+        except VideoError as error:
+            _tell(error, given)
+    if not readable:
+        return 1
     opened = open_classifier(given.model, device=given.device, threads=given.threads, runtime=given.runtime)
     recognises = opened.data.observe.protocol != "anticipation"
     if recognises and (given.seconds or given.window_s) and not any(is_live(video) for video in given.videos):
         raise ConfigError("--seconds and --window-s are of cameras and network streams, and of anticipation", hint="leave them out")
-    failed = 0
+    failed = len(given.videos) - len(readable)
     with Lines(given).opened() as lines:
-        for video in given.videos:
+        for video in readable:
             try:
                 if not recognises or is_live(video):
                     if _predict_along(video, opened, given, lines):
                         break
                 else:
                     _predict_clip(video, opened, given, lines)
-            except VideoError as error:
-                if len(given.videos) == 1:
-                    raise
-                sys.stderr.write(f"vidkd: {error}\n")
+            except (VideoError, DataError) as error:
+                _tell(error.with_lines(video=video), given)
                 failed += 1
+        if given.out:
+            lines.say(f"written: {given.out}")
     return int(failed > 0)
+
+
+def _tell(error: "VidkdError", given: Settings) -> None:
+    """Say what is wrong with one of several videos; the error of an only one is raised."""
+    if len(given.videos) == 1:
+        raise error
+    sys.stderr.write(f"vidkd: {error}\n")
 
 
 class Lines:

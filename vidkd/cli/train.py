@@ -105,12 +105,13 @@ def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunK
 
     Raises ConfigError if the file cannot be read, or names a task of no kind.
     """
-    from vidkd.base.errors import unknown_name
-    from vidkd.base.settings import chosen_task, read_yaml
+    from vidkd.base.settings import chosen_task, read_yaml, unknown_task
+    from vidkd.base.yaml_files import Tree
 
-    task = chosen_task(read_yaml(Path(path), inherit=True).content if path is not None else {}, overrides)
+    tree = Tree({}) if path is None else read_yaml(path, inherit=True)
+    task = chosen_task(tree.content, overrides)
     for kind in KINDS:
         if task in kind.config.tasks():
             return kind, task
     known = [task for kind in KINDS for task in kind.config.tasks()]
-    raise unknown_name("task", task, known, where=f"task in {path or 'settings'}")
+    raise unknown_task(task, known, tree, str(path or "settings"), overrides)

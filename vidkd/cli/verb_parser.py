@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, nearest_flag
@@ -45,6 +46,7 @@ class VerbParser(argparse.ArgumentParser):
     def __init__(self, kind: Any, **given: Any) -> None:
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **given)
         self.kind, self.takes_settings = kind, False
+        self._lists: dict[str, str] = {}  # flags of lists, and the fields that they set
         for entry in dataclasses.fields(kind):
             self._add_field(entry, field_types(kind)[entry.name], field_help(kind).get(entry.name, ""))
         if "config" not in field_types(kind):
@@ -70,6 +72,7 @@ class VerbParser(argparse.ArgumentParser):
         if POSITIONAL in entry.metadata:
             self.add_argument(entry.name, nargs="*" if is_list(hint) else "?", **given)
         else:
+            self._lists |= {flag: f"{prefix}{entry.name}"} if is_list(hint) else {}
             self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"action": "append"} if is_list(hint) else {}))
 
     def read(self, argv: Sequence[str]) -> Any:
@@ -89,7 +92,10 @@ class VerbParser(argparse.ArgumentParser):
         for name, value in given.items():
             several = value if isinstance(value, list) and name not in positional else [value]
             words += [f"--{name}={each if isinstance(each, str) else as_yaml(each)}" for each in several]
-        self._refuse_stray(rest, given)
+        self._refuse_stray(rest, given, argv)
+        for name in positional:
+            if isinstance(given.get(name), list):
+                self._refuse_entries(given[name], argv)
         if FURTHER in fields:
             others = {key: value for key, value in tree.content.items() if key not in fields}
             flagged = {flag for flag, _ in read_flags(rest)}
@@ -107,19 +113,42 @@ class VerbParser(argparse.ArgumentParser):
             if LISTED in given:  # nothing else is needed for a list
                 needed = [entry.name for entry in dataclasses.fields(self.kind) if entry.default is entry.default_factory]
                 return self.kind(**dict.fromkeys(needed), **{LISTED: True})
-            raise self._missing(error.what, further) from None
+            raise self._missing(error.what, further, given) from None
 
-    def _missing(self, what: str, further: Sequence[str]) -> ConfigError:
+    def _missing(self, what: str, further: Sequence[str], given: Mapping[str, Any]) -> ConfigError:
         """The error for what is not given: a flag that is like it, or else its name."""
         wanted = re.findall(r"--[\w.-]+", what)
         for flag in (word.partition("=")[0] for word in further if word.startswith("-")):
             if nearest_flag(flag, wanted):
                 return UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help")
+        taken = {}
         for entry in dataclasses.fields(self.kind):
+            if POSITIONAL in entry.metadata and f"--{entry.name}" in wanted:
+                taken = self._taken_by_a_list(given)
             what = what.replace(f"--{entry.name}", entry.metadata.get(POSITIONAL, f"--{entry.name}"))
-        return ConfigError(what, all_flags=f"{self.prog} --help")
+        return ConfigError(what, **taken, all_flags=f"{self.prog} --help")
 
-    def _refuse_stray(self, rest: Sequence[str], given: Mapping[str, Any]) -> None:
+    def _taken_by_a_list(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Lines on the flag of a list whose word is the path of something that is there, as the words without a flag are."""
+        for flag, name in self._lists.items():
+            for word in given.get(name, ()):
+                if Path(word).exists():
+                    return {"found": f"{flag} took {word}", "hint": f"{self.prog} {word} {flag} A,B"}
+        return {}
+
+    def _refuse_entries(self, words: Sequence[str], argv: Sequence[str]) -> None:
+        """Raise ConfigError for a bare name after a list's word and among other words without a flag, where no file has that name."""
+        for word in words if len(words) > 1 else ():
+            if word.isidentifier() and not Path(word).exists() and (joined := self._as_one_word(word, argv)):
+                raise ConfigError(f"no file has the name {word}", hint=f"{joined}   (a list is one word, with commas)")
+
+    def _as_one_word(self, word: str, argv: Sequence[str]) -> str:
+        """The flag of a list and all words from it to this one as its value; "" where no such flag stands before."""
+        end = list(argv).index(word)
+        start = max((place for place in range(end) if argv[place].startswith("-")), default=end)
+        return f"{argv[start]} {','.join(argv[start + 1 : end + 1])}" if argv[start] in self._lists else ""
+
+    def _refuse_stray(self, rest: Sequence[str], given: Mapping[str, Any], argv: Sequence[str]) -> None:
         """Raise ConfigError for a word that belongs to no flag, UnknownFlagError for a flag of a verb that takes no settings."""
         stray = [word for number, word in enumerate(rest) if not word.startswith("--") and not _is_value(rest, number)]
         if self.takes_settings and not stray:
@@ -128,6 +157,8 @@ class VerbParser(argparse.ArgumentParser):
             raise UnknownFlagError.of("flag", flags[0].partition("=")[0], self.flags(), all_flags=f"{self.prog} --help")
         if stray:
             meant = {"did_you_mean": f"{self.prog} --model {stray[0]}"} if "--model" in self.flags() and "model" not in given else {}
+            joined = self._as_one_word(stray[0], argv)
+            meant = {"hint": f"{joined}   (a list is one word, with commas)"} if joined else meant
             raise ConfigError(f"unexpected argument: {stray[0]}", **meant, all_flags=f"{self.prog} --help")
 
     def flags(self) -> list[str]:

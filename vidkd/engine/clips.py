@@ -12,14 +12,13 @@ from vidkd.base.settings import config_stem, place_of
 from vidkd.data.config import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
+from vidkd.data.layouts.common import NO_DATA
 from vidkd.data.manifest import Clip, Manifest, manifest_identity
 from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.video.files import copies_among
 
 log = logging.getLogger(__name__)
-
-NO_DATA = {"no_data?": "make demo"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
 def manifest_of(config: DataConfig, *, given: str = "", layout: str = "") -> Path:
     """The manifest's file. given, layout: see `read_clips`. Raises ConfigError where no data set is named, DataError if it is not there."""
     if not config.root and not config.manifest:
-        raise ConfigError("data.root is not set", hint="--data.root DIR   (the folder of the data set)", **NO_DATA)
+        raise ConfigError("data.root is not set", hint="--data.root DIR   (the folder of the data set)")
     path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
     if not path.exists():
         raise _not_found(path, config, given, layout)
@@ -189,7 +188,7 @@ def _not_found(path: Path, config: DataConfig, given: str, layout: str) -> DataE
         return DataError(f"manifest not found: {path}", given=given or "data.manifest", found=found, hint=hint, **NO_DATA)
     return DataError(
         f"data set '{layout if known else root.resolve().name}' not found",
-        looked_in=f"{root}   ({given or 'data.root'})",
+        looked_in=f"{root.resolve()}   ({given or 'data.root'})",
         expected=f"{path.name}, which prepare_data writes there",
         found=found,
         hint=f"{command}{layouts}",

@@ -106,6 +106,7 @@ class ClipTrainingRun(TrainingRun):
         self.learned = learned_record(config, clips)
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
+        self.fills_cache = config.data.cache.enabled
         self.uncounted, self.counts = 0, np.zeros(4, np.int64)
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:

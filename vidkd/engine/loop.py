@@ -196,7 +196,8 @@ class Loop:
         total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
         shown_rank = 1 if self.quiet else rank
         batches = self.watch.waiting(start(self._loader()))
-        with Progress(total, f"train {self.folder.path.name}", done=done, rank=shown_rank) as bar:
+        filling = math.ceil(self.training.samples / self._samples_a_step) if self.training.fills_cache else 0
+        with Progress(total, f"train {self.folder.path.name}", done=done, filling=filling, rank=shown_rank) as bar:
             while self.progress.step < total:
                 losses = self._step(batches)
                 self.progress.step += 1

@@ -25,6 +25,7 @@ class TrainingRun(ABC):
     task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
     batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never resumes with
     others. most_bad: unreadable samples that are skipped before it is an error. validates: whether there is anything to judge on.
+    fills_cache: whether the first epoch may be slower than the others, because it stores what it decodes.
     main_metric: the one by which the best student is kept; more is better.
     """
 
@@ -37,6 +38,7 @@ class TrainingRun(ABC):
     data: str
     most_bad: int
     validates: bool
+    fills_cache: bool = False
 
     @abstractmethod
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:

@@ -16,6 +16,7 @@ from vidkd.video.files import video_files
 
 DIRECTIONS = {"left", "right", "leftward", "leftwards", "rightward", "rightwards", "clockwise", "counterclockwise", "anticlockwise"}
 SHOWN = 5  # names listed in a message before "and N more"
+NO_DATA = {"no_data?": "vidkd make_data --out DIR writes synthetic videos"}
 Key: TypeAlias = tuple[str, str]
 """How a split list names a clip: class, and file name without its extension."""
 
@@ -68,7 +69,7 @@ def shortened(names: Collection[str]) -> str:
 def not_found(name: str, root: Path, expected: str, found: str) -> NoReturn:
     """Raise the error for a data set that is not there, or not as its archive unpacks."""
     hint = "unpack the data set there, or name the folder that holds it with --data.root"
-    raise DataError(f"data set '{name}' not found", looked_in=root, expected=expected, found=found, hint=hint, **{"no_data?": "make demo"})
+    raise DataError(f"data set '{name}' not found", looked_in=root.resolve(), expected=expected, found=found, hint=hint, **NO_DATA)
 
 
 def first_folder(name: str, root: Path, choices: Sequence[str], expected: str) -> Path:
