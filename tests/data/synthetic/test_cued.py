@@ -21,7 +21,7 @@ from vidkd.data.synthetic.cued import (
     subset_of_file,
     write_cued_shapes,
 )
-from vidkd.data.synthetic.shapes import CLASSES
+from vidkd.data.synthetic.scene import CLASSES
 from vidkd.video import open_video
 
 SMALL = CuedShapesConfig(

@@ -18,7 +18,8 @@ from vidkd.data.synthetic.motion import (
     video_path,
     write_motion_shapes,
 )
-from vidkd.data.synthetic.shapes import CLASSES, KINDS, Shape, boxes_of, paint
+from vidkd.data.synthetic.scene import CLASSES
+from vidkd.data.synthetic.shapes import KINDS, Shape, boxes_of, paint
 from vidkd.video import open_video
 
 SMALL = MotionShapesConfig(clips_per_class_train=2, clips_per_class_test=1, clips_per_group=1, frames=12, size=64, amplitude=3.0)

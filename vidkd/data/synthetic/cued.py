@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.data.manifest import Clip
-from vidkd.data.synthetic.shapes import (
+from vidkd.data.synthetic.scene import (
     BORDER,
     CLASSES,
     MOTIONS,
     SPLIT,
-    Array,
     Role,
     SceneConfig,
     Stage,
@@ -41,6 +40,7 @@ from vidkd.data.synthetic.shapes import (
     terms,
     write_manifest,
 )
+from vidkd.data.synthetic.shapes import Array
 from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_rows
 
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from vidkd.base.files import sha256
 from vidkd.data.manifest import Clip
-from vidkd.data.synthetic.shapes import (
+from vidkd.data.synthetic.scene import (
     BORDER,
     CLASSES,
     SPLIT,
-    Array,
     Role,
     SceneConfig,
     Stage,
@@ -31,6 +30,7 @@ from vidkd.data.synthetic.shapes import (
     stage_of,
     write_manifest,
 )
+from vidkd.data.synthetic.shapes import Array
 from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_lines, write_rows
 
 
