@@ -10,7 +10,7 @@ from started import run_to_end
 
 from vidkd.cli.main import VERBS
 
-NETWORKS = ("torch", "torchvision", "pytorchvideo", "lightning_fabric")
+NETWORKS = ("torch", "torchvision", "pytorchvideo", "timm", "lightning_fabric")
 CONFIGS = Path(__file__).parents[1] / "configs"
 HEAVY = (*NETWORKS, "cv2", "decord", "av", "jsonargparse", "matplotlib")
 

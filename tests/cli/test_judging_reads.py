@@ -87,6 +87,7 @@ def test_of_a_run_of_clips(run: Path, tmp_path: Path, seen: set[str]) -> None:
     found = leaves(seen, RunConfig, OF_CLIPS) - {"train.precision"}  # of the Fabric, under which judging computes nothing
     assert found - known == set(), "refused as flags, and read"
     unseen = {"data.window.short_clip", "data.observe.observe_s"}  # of a clip before which something is observed, which none is here
+    unseen |= {"data.features.folder", "data.features.max_gb"}  # of a frozen network, which this is not
     assert known - found == unseen, "taken as flags, and not read"
 
 

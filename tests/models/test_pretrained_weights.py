@@ -11,7 +11,7 @@ from torch import nn
 from vidkd.base.errors import CheckpointError
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier, build_backbone
 from vidkd.models.saved import classifier_payload
-from vidkd.models.weights import provenance, read_weights
+from vidkd.models.weights import PRETRAINED, provenance, read_weights
 
 SOFT = AttentionConfig(pooling="soft")
 
@@ -124,7 +124,7 @@ def test_the_provenance_of_weights_is_that_of_our_checkpoint(tmp_path: Path) -> 
     assert (found["data"], found["run"], found["student"]["classes"]) == ("a hash", {"data": {"split": "1"}}, ["run", "walk"])
     assert "state" not in found["student"]
     foreign = saved(VideoClassifier(ModelConfig(), 2, "rgb").state_dict(), tmp_path / "foreign.pt")
-    assert [provenance(source) for source in (None, "torchvision", foreign, str(tmp_path / "absent.pt"))] == [None] * 4
+    assert [provenance(source) for source in (None, PRETRAINED, foreign, str(tmp_path / "absent.pt"))] == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ VERBS = {
     "config": "list the configurations that come with vidkd, or copy one",
 }
 
-TRAINING_PACKAGES = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "rich", "safetensors")
+TRAINING_PACKAGES = ("torch", "torchvision", "pytorchvideo", "timm", "lightning_fabric", "rich", "safetensors")
 """What may be missing where vidkd was installed without its dependencies, to run exported files."""
 
 

@@ -275,7 +275,7 @@ class DiskQuota:
 
     def _measure(self) -> int:
         total = 0
-        for file in self.folder.glob("*/*.npy"):
+        for file in self.folder.glob("*/*.np[yz]"):
             with contextlib.suppress(FileNotFoundError):
                 total += file.stat().st_size
         return total

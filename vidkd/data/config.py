@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.fields import for_training
+from vidkd.base.fields import Positive, Whole, for_training
 from vidkd.base.records import read_record
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import FootageConfig
@@ -32,6 +32,22 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Activations of frozen stages, and of teachers, kept on disk.
+
+    Args:
+        views: fixed views (window, crop, flip, colours) of a training clip, which the epochs take in turn; 0 keeps no activations and
+            draws a new view each time. The views are those of `data.split_seed`, the same for all runs.
+        folder: where; entries are safe to delete at any time.
+        max_gb: GiB of the folder; more is an error.
+    """
+
+    views: Whole = 0
+    folder: str = "runs/features"
+    max_gb: Positive = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which clips, and how they become batches.
 
@@ -51,6 +67,7 @@ class DataConfig:
         transform: sizes and augmentation.
         flow: how the flow view is made.
         cache: the decoded-clip cache.
+        features: what frozen stages of networks gave, kept on disk.
         decode_short_side: larger frames are shrunk to this shorter side when decoded.
         decoder: `auto` is `pyav`, which is exact and was faster where it was measured; `decord` refuses files that it would misread.
             Their colours differ by up to 2 of 255.
@@ -76,6 +93,7 @@ class DataConfig:
     transform: TransformConfig = field(default_factory=TransformConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
     decode_short_side: int | None = 256
     decoder: Backend = "auto"
     batch_size: int = 16

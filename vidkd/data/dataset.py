@@ -1,9 +1,11 @@
 """Labelled clips as samples: named views cut by one window and one geometry."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.random_streams import random_stream
 from vidkd.data.cache import ClipCache
 from vidkd.data.config import DataConfig
+from vidkd.data.features import FeatureStore
 from vidkd.data.footage import Footage, read_seen
 from vidkd.data.index import index_file
 from vidkd.data.manifest import Clip
@@ -63,6 +66,7 @@ class ClipDataset(Dataset[Sample]):
         may_flip: bool = True,
         fraction: float | None = None,
         targets: Sequence[str] = (),
+        features: FeatureStore | None = None,
     ) -> None:
         unknown = set(views) - set(VIEWS)
         if unknown or not views:
@@ -70,6 +74,7 @@ class ClipDataset(Dataset[Sample]):
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
         self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
         self.targets = tuple(targets)
+        self.features = features
         self.footage = config.footage
         self.index_file = index_file(config.manifest or root / "manifest.jsonl")
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
@@ -91,7 +96,7 @@ class ClipDataset(Dataset[Sample]):
         epoch, number, *draw = item
         clip_number, view_number = divmod(number, self.views_per_clip)
         try:
-            return self._sample((epoch, clip_number, *(d for d in draw if d)), clip_number, view_number)
+            return self._sample(self._key(epoch, clip_number, *(d for d in draw if d)), clip_number, view_number)
         except UnobservableError:
             if not self.training:
                 raise
@@ -102,22 +107,52 @@ class ClipDataset(Dataset[Sample]):
             path = self.clips[clip_number].path
             return {"bad": f"{path}: {error}", "path": path}
 
+    def _key(self, epoch: int, number: int, *draw: int) -> tuple[int, ...]:
+        """What the random numbers of a sample depend on besides the seed; with fixed views the clip itself, not its place in a list."""
+        if self.features is None or not self.training:
+            return (epoch, number, *draw)
+        clip = self.clips[number]
+        return ((epoch + sum(draw)) % self.config.features.views, crc32(f"{clip.path} {clip.start_s}".encode("utf-8", "surrogatepass")))
+
+    def feature_file(self, item: tuple[int, ...]) -> Path:
+        """Where the feature store has the sample of an item."""
+        epoch, number, *draw = item
+        clip_number, view_number = divmod(number, self.views_per_clip)
+        return self._feature_file(self._key(epoch, clip_number, *draw), clip_number, view_number)
+
+    def _feature_file(self, key: tuple[int, ...], number: int, view_number: int) -> Path:
+        assert self.features is not None
+        clip, config = self.clips[number], self.config
+        status = _file(self.root, clip.path).stat()
+        drawn = [self.seed, key, self.may_flip] if self.training else [view_number, config.eval_clips, config.eval_crops, self.fraction]
+        parts = [dataclasses.asdict(part) for part in (config.transform, config.window, config.observe, config.flow)]
+        interval = [clip.path, clip.start_s, clip.end_s, clip.onset_s, clip.fps, status.st_size, status.st_mtime_ns]
+        return self.features.file(self.training, drawn, parts, config.decode_short_side, config.decoder, interval)
+
     def _sample(self, key: tuple[int, ...], number: int, view_number: int) -> Sample:
         """key: what the random numbers depend on besides the seed."""
         clip = self.clips[number]
         rng = random_stream(self.seed, "sample", *key)
         request = self._request(rng, view_number)
         path = _file(self.root, clip.path)
+        label = -1 if clip.label is None else clip.label
+        sample: Sample = {"label": label, "index": number, "weight": float(clip.is_labelled)}
+        sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
+        if self.config.observe.protocol != "whole":
+            sample["observed"] = 1.0 if request.fraction is None else request.fraction
+        if self.features is not None:
+            kept = self.features.read(self._feature_file(key, number, view_number))
+            if kept is not None:
+                sample |= {name: bool(value) for name, value in kept.pop("sample", {}).items()} | kept
+                if not self.views:
+                    return sample
         use_index_file(self.index_file, self.root)
         read = functools.partial(read_seen, config=self.footage) if self.cache is None else self.cache.seen
         observed, future = read(path, clip, request=request)
         geometry = self._geometry(observed.frames, rng, view_number)
-        label = -1 if clip.label is None else clip.label
-        sample: Sample = {"label": label, "index": number, "weight": float(clip.is_labelled)}
-        sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
         sample |= self._views(observed, geometry, rng)
         if self.config.observe.protocol != "whole":
-            sample |= {"observed": 1.0 if request.fraction is None else request.fraction, "held": observed.held}
+            sample["held"] = observed.held
             if future is not None:
                 sample["held_future"] = future.held
         if future is not None:
@@ -185,5 +220,11 @@ def collate(samples: Sequence[Sample]) -> Sample:
         return batch
     for name in whole[0]:
         values = [sample[name] for sample in whole]
-        batch[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+        batch[name] = _stacked(values)
     return batch
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return {name: _stacked([value[name] for value in values]) for name in values[0]}
+    return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch.tensor(values)

@@ -143,7 +143,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     return all(mallopt(option, KEEP_BYTES) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
 
 
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "decord", "av", "lightning-fabric", "pytorchvideo")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "decord", "av", "lightning-fabric", "pytorchvideo", "timm")
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
@@ -20,6 +21,7 @@ from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import is_shortened
 from vidkd.engine.clips import Clips
+from vidkd.engine.features import keep_features
 from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import anticipation_recalls, classification_metrics, labels_of
 from vidkd.engine.setup import evaluation_set
@@ -132,7 +134,7 @@ def evaluate(
             if "index" not in batch:
                 continue
             observed = batch.get("observed")
-            output = model(batch[model.view].to(device), None if observed is None else observed.to(device))
+            output = model(move_data_to_device(batch[model.view], device), None if observed is None else observed.to(device))
             for name, logits in {LABEL: output.logits, **output.targets}.items():
                 sums[name].index_add_(0, batch["index"], logits.cpu().double().softmax(1))  # on the CPU: MPS has no float64
             if "held" in batch:
@@ -305,9 +307,12 @@ def judge(
     """
     at: dict[float | None, Predictions] = {}
     for fraction in data.observe.judged_fractions:
+        dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
+        if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
+            keep_features(dataset, {model.view: (model.view, model)})
         at[fraction] = evaluate(
             model,
-            evaluation_set(clips, subset, data, [model.view], fraction=fraction),
+            dataset,
             classes,
             device=device,
             batch_size=data.batch_size,

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import check_same_data, is_finished, read_resume
 from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import MAIN_METRIC, judge
+from vidkd.engine.features import frozen_networks, keep_features
 from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
@@ -110,7 +111,16 @@ class ClipTrainingRun(TrainingRun):
         self.uncounted, self.counts = 0, np.zeros(4, np.int64)
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
-        """As `TrainingRun`."""
+        """As `TrainingRun`; activations of frozen networks are computed first, where they are kept."""
+        kept = self.config.data.features
+        if kept.views and world_size > 1:
+            raise ConfigError(
+                "activations of frozen stages are kept for one process only",
+                processes=world_size,
+                hint="--train.devices 1, or --data.features.views 0",
+            )
+        if kept.views and self.dataset.features is None:
+            keep_features(self.dataset, frozen_networks(self.task), epochs=kept.views, progress="activations of frozen stages")
         epoch = math.ceil(self.samples / self.batch_size)
         self.uncounted = min(epoch, last) - first if rank == 0 and self.config.data.observe.protocol != "whole" else 0
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)

@@ -54,7 +54,7 @@ def training_set(clips: Clips, config: RunConfig, views: Sequence[str]) -> ClipD
         config.data,
         views=views,
         training=True,
-        seed=config.train.seed,
+        seed=config.data.split_seed if config.data.features.views else config.train.seed,
         may_flip=clips.manifest.horizontal_flip,
         targets=tuple(clips.manifest.targets),
     )

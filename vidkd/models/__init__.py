@@ -1,6 +1,6 @@
 """Networks: backbones with named stages, attention pooling, and the video classifier made of them.
 
-Importing this room imports torch, but neither torchvision nor pytorchvideo: those are imported when one of their networks is built.
+Importing this room imports torch, but neither torchvision, pytorchvideo nor timm: those are imported when one of their networks is built.
 """
 
 from vidkd.models.backbone import Backbone, InputSpec, freeze_norm_statistics

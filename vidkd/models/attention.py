@@ -30,13 +30,14 @@ class AttentionPooling(nn.Module):
         self.output_channels = channels * max(1, len(self.config.map_names))
 
     def forward(self, source: Tensor, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Source (B, C_from, T, H, W) and features (B, C, T', H', W') -> pooled (B, D) and {name: log-probabilities (B, T', H', W')}.
+        """Source (B, C_from, T, H, W) and features (B, C, T', H', W') -> pooled (B, T', D) for each frame, and
+        {name: log-probabilities (B, T', H', W')}. The mean over T' is the pooled vector of the clip.
 
         D is C times the number of maps. With softmax "spatial" every frame of a map sums to one over H'*W'; with "spatiotemporal" a
         map sums to one over T'*H'*W'.
         """
         if not self.maps:
-            return features.mean(dim=(2, 3, 4)), {}
+            return features.mean(dim=(3, 4)).transpose(1, 2), {}
         pooled, maps, config = [], {}, self.config
         for name, module in self.maps.items():
             logits = module(source, features.shape[2:])
@@ -45,7 +46,7 @@ class AttentionPooling(nn.Module):
             if config.pooling == "probabilistic" and self.training:
                 weights = sampled_attention(logits, features.shape[1], config.noise_temperature, config.softmax)
             pooled.append(attended(features, weights, softmax=config.softmax, residual=config.residual))
-        return torch.cat(pooled, dim=1), maps
+        return torch.cat(pooled, dim=2), maps
 
 
 class MapLogits(nn.Module):
@@ -86,17 +87,17 @@ def sampled_attention(logits: Tensor, channels: int, temperature: float, softmax
 
 
 def attended(features: Tensor, weights: Tensor, *, softmax: str = "spatial", residual: bool = False) -> Tensor:
-    """Pool features (B, C, T, H, W) by weights (B, 1 or C, T, H, W) that sum to one per frame or per clip: (B, C) in their type.
+    """Pool features (B, C, T, H, W) by weights (B, 1 or C, T, H, W) that sum to one per frame or per clip: (B, T, C) in their type.
 
-    "spatial" takes the mean over frames of each frame's weighted sum, "spatiotemporal" the weighted sum over the clip. With
-    `residual` the mean over all positions is added, that is weights 1 + A with A scaled to mean one.
+    Each frame's weighted sum, times T with "spatiotemporal", so that the mean over frames is the weighted sum over the clip. With
+    `residual` the mean over a frame's positions is added, that is weights 1 + A with A scaled to mean one.
     """
-    pooled = (features.float() * weights).sum(dim=(2, 3, 4))
-    if softmax == "spatial":
-        pooled = pooled / features.shape[2]
+    pooled = (features.float() * weights).sum(dim=(3, 4))
+    if softmax == "spatiotemporal":
+        pooled = pooled * features.shape[2]
     if residual:
-        pooled = pooled + features.float().mean(dim=(2, 3, 4))
-    return pooled.to(features.dtype)
+        pooled = pooled + features.float().mean(dim=(3, 4))
+    return pooled.transpose(1, 2).to(features.dtype)
 
 
 def _first_dimension(softmax: str) -> int:

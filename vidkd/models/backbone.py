@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.models.config import FLOW_BOUND_PX, View
 
 FLOW_STD = 0.5
@@ -98,12 +99,12 @@ class Backbone(nn.Module):
     weights fit. Channels and strides (time, space) are declared per stage; grids are rounded as the layers round.
     """
 
-    layouts: ClassVar[Mapping[str, Layout]]
+    layouts: ClassVar[Mapping[str, Layout]] = {}
 
-    def __init__(self, net: nn.Module, name: str, view: View) -> None:
+    def __init__(self, net: nn.Module, layout: Layout, view: View) -> None:
         super().__init__()
         self.net = net
-        self.layout = layout = self.layouts[name]
+        self.layout = layout
         self.view = view
         self.stages: tuple[str, ...] = tuple(layout.stages)
         self.input = layout.input if view == "rgb" else layout.input.for_flow()
@@ -120,13 +121,30 @@ class Backbone(nn.Module):
         """Of each stage."""
         return {name: stage.channels for name, stage in self.layout.stages.items()}
 
+    def shift(self, kind: Literal["both", "past"]) -> None:  # noqa: ARG002 - of networks of images
+        """Let features of neighbouring frames into every residual branch; for networks of single images. Raises ConfigError for others."""
+        raise ConfigError("model.temporal.shift is for networks of single images", hint="model.backbone: timm:NAME, or shift: none")
+
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield the features of each stage in order."""
         raise NotImplementedError
 
+    def walk_from(self, stage: str, features: Tensor) -> Iterator[Tensor]:  # noqa: ARG002
+        """Yield the features of each stage after `stage`, whose features are given. Raises ConfigError for a network that cannot."""
+        raise ConfigError(
+            f"{type(self).__name__} cannot be entered after its stage {stage}, so activations of frozen stages cannot be kept",
+            hint="model.freeze: all, or data.features.views: 0",
+        )
+
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         """Features of every stage of a normalised clip."""
         return dict(zip(self.stages, self.walk(clip), strict=True))
+
+    def resume(self, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The features of some stages, and those of all stages after the last of them."""
+        last = max(known, key=self.stages.index)
+        later = self.stages[self.stages.index(last) + 1 :]
+        return {**known, **(dict(zip(later, self.walk_from(last, known[last]), strict=True)) if later else {})}
 
 
 def first_convolution(net: nn.Module) -> tuple[str, nn.Module]:
@@ -165,3 +183,30 @@ def freeze_norm_statistics(module: nn.Module) -> nn.Module:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
     return module
+
+
+def freeze_untrained_norms(module: nn.Module) -> None:
+    """As `freeze_norm_statistics`, for the batch normalisations whose scales do not train."""
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine and not layer.weight.requires_grad:
+            layer.eval()
+
+
+def freeze_stages(backbone: Backbone, last: str) -> None:
+    """Stop the training of all parameters that the stage `last`, or "all" stages, depend on. Raises ConfigError for an unknown stage.
+
+    Which these are is found by a backward pass without memory or arithmetic (device "meta").
+    """
+    if last == "all":
+        backbone.requires_grad_(False)
+        return
+    if last not in backbone.stages:
+        raise unknown_name("stage for model.freeze", last, ["all", *backbone.stages])
+    spec = backbone.input
+    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in backbone.state_dict().items()}
+    parameters = {name: tensors[name].requires_grad_() for name, _ in backbone.named_parameters()}
+    clip = torch.empty(1, len(spec.mean), spec.frames, spec.size, spec.size, device="meta")
+    features = torch.func.functional_call(backbone.eval(), tensors, (clip,))[last]
+    gradients = torch.autograd.grad(features.sum(), list(parameters.values()), allow_unused=True)
+    for (_, parameter), gradient in zip(backbone.named_parameters(), gradients, strict=True):
+        parameter.requires_grad_(gradient is None)

@@ -5,6 +5,8 @@ from vidkd.models.backbone import Backbone, Layout
 from vidkd.models.config import View
 from vidkd.models.mobilenet_shift import MobileNetShift
 from vidkd.models.pytorchvideo_nets import PytorchVideoNet
+from vidkd.models.timm_nets import PREFIX as TIMM
+from vidkd.models.timm_nets import TimmNet, timm_layout
 from vidkd.models.tiny3d import Tiny3D
 from vidkd.models.torchvision_nets import S3D, MViT, Swin3D, VideoResNet
 
@@ -15,12 +17,16 @@ BACKBONES: dict[str, type[Backbone]] = {
 
 def layout_of(name: str) -> Layout:
     """What a backbone declares before it is built. Raises ConfigError for an unknown name."""
+    if name.startswith(TIMM):
+        return timm_layout(name)
     if name not in BACKBONES:
-        raise unknown_name("backbone", name, BACKBONES)
+        raise unknown_name("backbone", name, [*BACKBONES, f"{TIMM}NAME"])
     return BACKBONES[name].layouts[name]
 
 
 def build_backbone(name: str, *, view: View = "rgb") -> Backbone:
-    """A backbone of `BACKBONES` for `view`, with random weights. Raises ConfigError for an unknown name."""
+    """A backbone of `BACKBONES`, or of timm, for `view`, with random weights. Raises ConfigError for an unknown name."""
+    if name.startswith(TIMM):
+        return TimmNet(name, view)
     layout_of(name)
-    return BACKBONES[name](name, view)  # type: ignore[call-arg]  # the constructor of every subclass
+    return BACKBONES[name](name, view)  # type: ignore[call-arg, arg-type]  # the constructor of every subclass

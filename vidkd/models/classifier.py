@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.models.attention import AttentionPooling
-from vidkd.models.backbone import Backbone, Normalise, freeze_norm_statistics
+from vidkd.models.backbone import Backbone, Normalise, freeze_norm_statistics, freeze_stages, freeze_untrained_norms
 from vidkd.models.backbones import build_backbone
 from vidkd.models.config import ModelConfig, View
+from vidkd.models.temporal import TemporalPooling
 from vidkd.models.weights import load_backbone, load_head, provenance, read_weights
 
 log = logging.getLogger(__name__)
@@ -79,16 +80,22 @@ class VideoClassifier(nn.Module):
         self.targets = dict(targets or {})
         self.changes: tuple[dict[str, Any], ...] = ()
         self.backbone = build_backbone(config.backbone, view=view)
+        if config.temporal.shift != "none":
+            self.backbone.shift(config.temporal.shift)
         spec = self.backbone.input
         self.normalise = Normalise(spec if view == "rgb" else spec.for_flow(config.flow_bound_px))
         self.from_stage, self.to_stage = _attention_stages(self.backbone, config)
         stages = self.backbone.layout.stages
         self.pooling = AttentionPooling(config.attention, stages[self.from_stage], stages[self.to_stage])
+        self.temporal = TemporalPooling(config.temporal, self.pooling.output_channels)
+        channels = self.temporal.output_channels
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = _linear(self.pooling.output_channels, num_classes)
-        self.target_fc = nn.ModuleDict({name: _linear(self.pooling.output_channels, count) for name, count in self.targets.items()})
-        self.observed = ObservedShare(self.pooling.output_channels) if config.condition_on_observed else None
+        self.fc = _linear(channels, num_classes)
+        self.target_fc = nn.ModuleDict({name: _linear(channels, count) for name, count in self.targets.items()})
+        self.observed = ObservedShare(channels) if config.condition_on_observed else None
         self.random_parameters = self._load(config, class_names or {})
+        if config.freeze is not None:
+            freeze_stages(self.backbone, config.freeze)
 
     def _load(self, config: ModelConfig, class_names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         if config.weights is None:
@@ -106,13 +113,27 @@ class VideoClassifier(nn.Module):
             log.info("%s: the file names no classes; its head is taken to be for those of the data set, in the same order", config.weights)
         return random
 
-    def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
+    def kept_stages(self) -> tuple[str, ...]:
+        """The stages whose features suffice for the output where stages are frozen: those that are pooled, or the last frozen one."""
+        pooled = (self.from_stage, self.to_stage) if self.pooling.maps else (self.to_stage,)
+        if self.config.freeze in (None, "all"):
+            return tuple(dict.fromkeys(pooled))
+        order = self.backbone.stages.index
+        return tuple(dict.fromkeys([*(name for name in pooled if order(name) < order(str(self.config.freeze))), str(self.config.freeze)]))
+
+    def forward(self, clip: Tensor | Mapping[str, Tensor], observed: Tensor | None = None) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W).
 
+        In place of the clip the features of some stages may be given, from which the rest is computed.
         observed: (B,) shares of the clips that are seen, in (0, 1]; all where it is not given. Read only with `condition_on_observed`.
         """
-        features = self.backbone(self.normalise(clip))
-        pooled, attention = self.pooling(features[self.from_stage], features[self.to_stage])
+        if isinstance(clip, Mapping):
+            features = self.backbone.resume({name: tensor.to(self.fc.weight.dtype) for name, tensor in clip.items()})
+        else:
+            features = self.backbone(self.normalise(clip))
+        source = features[self.from_stage if self.pooling.maps else self.to_stage]
+        frames, attention = self.pooling(source, features[self.to_stage])
+        pooled = self.temporal(frames)
         if self.observed is not None:
             pooled = pooled + self.observed(pooled.new_ones(len(pooled)) if observed is None else observed)
         kept = self.dropout(pooled)
@@ -120,8 +141,12 @@ class VideoClassifier(nn.Module):
         return ClassifierOutput(self.fc(kept), attention, features, pooled, targets)
 
     def train(self, mode: bool = True) -> "VideoClassifier":
-        """As of any module, except that `freeze_norm` keeps the backbone's batch normalisation in eval mode."""
+        """As of any module, but batch normalisation stays in eval mode: all of the backbone with `freeze_norm`, or what `freeze` names."""
         super().train(mode)
+        if self.config.freeze == "all":
+            self.backbone.eval()
+        elif self.config.freeze is not None:
+            freeze_untrained_norms(self.backbone)
         if self.config.freeze_norm:
             freeze_norm_statistics(self.backbone)
         return self
@@ -130,6 +155,7 @@ class VideoClassifier(nn.Module):
         """As of `Backbone`, and for what is pooled."""
         self.backbone.declare_channels(channels)
         self.pooling.declare_channels(self.backbone.layout.stages[self.to_stage].channels)
+        self.temporal.declare_channels(self.pooling.output_channels)
 
     @property
     def map_shift_cells(self) -> float:
@@ -139,7 +165,7 @@ class VideoClassifier(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Attention maps and the linear layers, what is new in fine-tuning. Often trained at ten times the learning rate."""
         observed = () if self.observed is None else self.observed.parameters()
-        return [*self.pooling.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *observed]
+        return [*self.pooling.parameters(), *self.temporal.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *observed]
 
 
 def _other_classes(origin: Mapping[str, Any] | None, class_names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import Positive, ShareBelow1
+from vidkd.base.fields import Count, Positive, ShareBelow1
 from vidkd.runtime.metadata import View
 
-__all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]
+__all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "TemporalConfig", "View"]
 
 FLOW_BOUND_PX = 20.0
 
@@ -58,13 +58,38 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemporalConfig:
+    """How the frames of a clip see each other, for networks of single images (`timm:NAME`); their pooling also serves the others.
+
+    Attributes:
+        pooling: how the vectors of frames become one: "mean"; "difference" (mean, and mean absolute difference of neighbours); "gru"
+            (the last state of a recurrent unit, causal); "transformer".
+        width: of the recurrent unit's state, or of the transformer.
+        layers: of the transformer.
+        shift: temporal shift in the residual branches of an image network: "none", "both" ways, or features of the "past" only.
+    """
+
+    pooling: Literal["mean", "difference", "gru", "transformer"] = "mean"
+    width: Count = 256
+    layers: Count = 2
+    shift: Literal["none", "both", "past"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.width % 4:
+            raise ConfigError("model.temporal.width must be a multiple of 4", found=self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """One video classifier.
 
     Attributes:
-        backbone: a name of `vidkd.models.BACKBONES`.
-        weights: None for random weights, the path of a .safetensors, .pt, .pth or .pyth file, or "torchvision" to download.
+        backbone: a name of `vidkd.models.BACKBONES`, or timm:NAME for an image network of timm on every frame.
+        weights: None for random weights, the path of a .safetensors, .pt, .pth or .pyth file, or "pretrained" to download what torchvision
+            or timm publishes.
         attention: how features are pooled.
+        temporal: how frames see each other, and become one vector.
+        freeze: the last stage of the backbone that is not trained, with all before it and their norm statistics; "all": none of it trains.
         dropout: probability of dropping an entry of the pooled vector while training, in [0, 1).
         freeze_norm: keep the running statistics of the backbone's batch normalisation fixed (for small batches).
         condition_on_observed: whether the share of the clip that is observed is an input of the classifier (early recognition).
@@ -74,6 +99,8 @@ class ModelConfig:
     backbone: str = "tiny3d"
     weights: str | None = None
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    freeze: str | None = None
     dropout: ShareBelow1 = 0.5
     freeze_norm: bool = False
     condition_on_observed: bool = False

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage
 from vidkd.models.config import View
+from vidkd.models.temporal_shift import temporal_shift
 from vidkd.models.torchvision_nets import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -38,7 +38,7 @@ class MobileNetShift(Backbone):
 
         net: nn.Module = mobilenet_v3_small(weights=None)
         delattr(net, "classifier")
-        super().__init__(net, name, view)
+        super().__init__(net, self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, stage1 .. stage4."""
@@ -57,17 +57,3 @@ def _shifted_layer(layer: nn.Module, images: Tensor, frames: int) -> Tensor:
         return shifted
     branch: Tensor = layer.get_submodule("block")(temporal_shift(images, frames))
     return images + branch
-
-
-def temporal_shift(images: Tensor, frames: int, *, fold: int = 8) -> Tensor:
-    """Move 1/fold of the channels one frame back in time and 1/fold one frame ahead, zeros at the ends.
-
-    images: (B*frames, C, H, W), frames of one clip in a row. After it, the first C // fold channels of frame t hold those of t+1,
-    the next C // fold those of t-1, the rest are the frame's own. Same shape.
-    """
-    clip = images.reshape(-1, frames, *images.shape[1:])
-    part = clip.shape[2] // fold
-    later, earlier, own = clip[:, :, :part], clip[:, :, part : 2 * part], clip[:, :, 2 * part :]
-    zeros = torch.zeros_like(later[:, :1])
-    shifted = torch.cat([torch.cat([later[:, 1:], zeros], 1), torch.cat([zeros, earlier[:, :-1]], 1), own], dim=2)
-    return shifted.flatten(0, 1)

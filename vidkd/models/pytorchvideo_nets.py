@@ -46,7 +46,7 @@ class PytorchVideoNet(Backbone):
         blocks = net.get_submodule("blocks")
         assert isinstance(blocks, nn.ModuleList)
         del blocks[-1]  # the head
-        super().__init__(net, name, view)
+        super().__init__(net, self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, res2 .. res5."""

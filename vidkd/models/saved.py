@@ -15,7 +15,7 @@ from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write
 from vidkd.models.changes import apply_changes
 from vidkd.models.classifier import ClassifierOutput, VideoClassifier
-from vidkd.models.config import AttentionConfig, ModelConfig, View
+from vidkd.models.config import AttentionConfig, ModelConfig, TemporalConfig, View
 from vidkd.models.weights import read_file
 from vidkd.runtime.clip_classifier import ExportedClassifier
 from vidkd.runtime.metadata import ATTENTION, LOGITS, target_output
@@ -118,7 +118,8 @@ def load_classifier(path: Path | str) -> SavedClassifier:
     if "cfg" in saved:
         raise CheckpointError(f"{path} holds a detector, not a classifier of clips", hint="vidkd detect --model takes it")
     try:
-        config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
+        parts = {"attention": AttentionConfig, "temporal": TemporalConfig}
+        config = ModelConfig(**{name: parts[name](**of) if name in parts else of for name, of in saved["config"].items()})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
         model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})
         apply_changes(model, saved.get("changes", ()))

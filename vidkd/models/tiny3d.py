@@ -1,6 +1,6 @@
 """tiny3d: a small 3-D convolutional network of ours, fast enough to be trained on two CPU cores."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -29,14 +29,20 @@ class Tiny3D(Backbone):
         net.add_module("stage2", _conv(24, 48, kernel=(3, 3, 3), stride=(2, 2, 2)))
         net.add_module("stage3", _conv(48, 96, kernel=(3, 3, 3), stride=(1, 2, 2)))
         net.add_module("stage4", FactorisedResidual(96))
-        super().__init__(net, name, view)
+        super().__init__(net, self.layouts[name], view)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, stage2, stage3, stage4."""
-        features = clip.contiguous(memory_format=torch.channels_last_3d)
-        for stage in self.net.children():
-            features = stage(features)
+        yield from self._walk(self.stages, clip.contiguous(memory_format=torch.channels_last_3d))
+
+    def walk_from(self, stage: str, features: Tensor) -> Iterator[Tensor]:
+        """Yield the stages after `stage`."""
+        yield from self._walk(self.stages[self.stages.index(stage) + 1 :], features)
+
+    def _walk(self, stages: Sequence[str], features: Tensor) -> Iterator[Tensor]:
+        for stage in stages:
+            features = self.net.get_submodule(stage)(features)
             yield features
 
 

@@ -44,7 +44,7 @@ class VideoResNet(Backbone):
     }
 
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "fc"), name, view)
+        super().__init__(_create(name, "fc"), self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stem, layer1 .. layer4."""
@@ -74,7 +74,7 @@ class S3D(Backbone):
     }
 
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "classifier"), name, view)
+        super().__init__(_create(name, "classifier"), self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield conv1, conv2, mixed3, mixed4, mixed5."""
@@ -100,7 +100,7 @@ class MViT(Backbone):
     }
 
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "head"), name, view)
+        super().__init__(_create(name, "head"), self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stage1 .. stage4, the last after the final normalisation."""
@@ -122,7 +122,7 @@ class Swin3D(Backbone):
     }
 
     def __init__(self, name: str, view: View) -> None:
-        super().__init__(_create(name, "head"), name, view)
+        super().__init__(_create(name, "head"), self.layouts[name], view)
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield stage1 .. stage4, the last after the final normalisation."""

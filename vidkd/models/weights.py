@@ -1,4 +1,4 @@
-"""Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
+"""Pretrained weights from a file, torchvision or timm. Only the classification head may differ; never a silent random network."""
 
 import pickle
 from collections.abc import Collection, Mapping
@@ -16,13 +16,16 @@ _NESTED = ("model_state", "state_dict", "model")
 
 State = Mapping[str, Tensor]
 
+PRETRAINED = "pretrained"
+"""In place of a file: what the library of a network publishes for it."""
+
 
 def read_weights(source: str, architecture: str) -> State:
-    """Parameters by name, on the CPU, from the file `source`, or downloaded for `architecture` if it is "torchvision".
+    """Parameters by name, on the CPU, from the file `source`, or downloaded for `architecture` if it is "pretrained".
 
     Raises CheckpointError if the file is missing, unreadable, of an unknown kind or holds no parameters, or the download fails.
     """
-    if source == "torchvision":
+    if source == PRETRAINED:
         return _download(architecture)
     path = Path(source)
     if not path.is_file():
@@ -37,7 +40,7 @@ def provenance(source: str | None) -> Mapping[str, Any] | None:
     "student" has "classes" and "targets" (names), "run" the configuration of the run, "data" the hash of its manifest.
     Raises CheckpointError as `read_weights` does for a file that cannot be read.
     """
-    if source is None or source == "torchvision" or not Path(source).is_file():
+    if source is None or source == PRETRAINED or not Path(source).is_file():
         return None
     content: Any = read_file(Path(source))
     if not isinstance(content, Mapping) or not isinstance(content.get("student"), Mapping):
@@ -74,20 +77,33 @@ def _parameters(content: object, path: Path) -> State:
 
 
 def _download(architecture: str) -> State:
-    from torchvision.models import get_model_weights
-
+    library = "timm" if architecture.startswith("timm:") else "torchvision"
     try:
-        entry = get_model_weights(architecture).DEFAULT
+        return _from_timm(architecture.removeprefix("timm:")) if library == "timm" else _from_torchvision(architecture)
     except ValueError as error:
-        raise CheckpointError(f"torchvision has no weights for '{architecture}'", hint="give the path of a weights file") from error
-    try:
-        state: State = entry.get_state_dict(progress=False, check_hash=True)
+        raise CheckpointError(f"{library} has no weights for '{architecture}'", hint="give the path of a weights file") from error
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"weights of '{architecture}' could not be downloaded",
-            reason=error,
-            hint=f"fetch {entry.url} on a machine with a network and set weights to the path of that file",
+            reason=first_line(error),
+            hint=f"fetch them with {library} on a machine with a network, and set weights to the path of that file",
         ) from error
+
+
+def _from_torchvision(architecture: str) -> State:
+    from torchvision.models import get_model_weights
+
+    state: State = get_model_weights(architecture).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    return state
+
+
+def _from_timm(name: str) -> State:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not (config.url or config.hf_hub_id):
+        raise ValueError(name)
+    state: State = timm.create_model(name, pretrained=True).state_dict()
     return state
 
 

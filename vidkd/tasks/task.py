@@ -13,6 +13,8 @@ from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, VideoClassifier
 
 Batch = Mapping[str, Any]
+TEACHER = "teacher"
+"""The entry of a batch with kept activations of the teacher, in place of its view."""
 
 
 class Trainable(nn.Module):
@@ -166,5 +168,5 @@ def teacher_output(task: Task, batch: Batch, prefix: str = "") -> ClassifierOutp
     """The teacher's output on its own view of the batch, without gradients. prefix: before the name of the view."""
     teacher = require_teacher(task)
     with torch.no_grad():
-        output: ClassifierOutput = teacher(batch[prefix + teacher.view])
+        output: ClassifierOutput = teacher(batch[TEACHER] if TEACHER in batch else batch[prefix + teacher.view])
     return output

@@ -1,0 +1,129 @@
+"""Image networks of timm on every frame, under the names of their library: `timm:NAME`. timm is imported when one is built."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage
+from vidkd.models.config import View
+from vidkd.models.temporal_shift import ShiftedInput, shift_residual_branches
+
+PREFIX = "timm:"
+FRAMES = 8
+
+
+class TimmNet(Backbone):
+    """A network of timm without its classifier, applied to B*T frames.
+
+    Stages are those that timm names for features (`feature_info`), called by the name of their last layer; the last one is the map that
+    timm's own head pools, as wide as `num_features`. Channels, strides, normalisation and input size are timm's.
+    """
+
+    def __init__(self, name: str, view: View = "rgb") -> None:
+        net, layout = _create(name)
+        super().__init__(net, layout, view)
+        self.shifted: ShiftedInput | None = None
+
+    def shift(self, kind: Literal["both", "past"]) -> None:
+        """Put temporal shift into the residual branches; parameters keep their names."""
+        self.shifted = shift_residual_branches(self.net, causal=kind == "past")
+        if not self.shifted.layers:
+            raise ConfigError("this network has no residual branch that begins with a convolution, so temporal shift has no place in it")
+
+    def walk(self, clip: Tensor) -> Iterator[Tensor]:
+        """Yield every stage, (B, C, T, H, W) each."""
+        frames = clip.shape[2]
+        if self.shifted is not None:
+            self.shifted.frames = frames
+        images = clip.transpose(1, 2).flatten(0, 1)
+        final, maps = self.net.forward_intermediates(images, norm=True, output_fmt="NCHW")  # type: ignore[operator]
+        if final.ndim == 4 and final.shape[2:] == maps[-1].shape[2:]:  # no tokens, channels first
+            maps[-1] = final
+        for features in maps:
+            yield _clips(features, frames)
+
+    def walk_from(self, stage: str, features: Tensor) -> Iterator[Tensor]:
+        """Yield the stages after `stage`, of a network whose layers follow each other: its own children, those in lists one by one."""
+        frames = features.shape[2]
+        if self.shifted is not None:
+            self.shifted.frames = frames
+        images = features.transpose(1, 2).flatten(0, 1)
+        layers = _in_a_row(self.net)
+        names = [name.replace(".", "_") for name, _ in layers]
+        if stage not in names:
+            yield from super().walk_from(stage, features)
+        later = self.stages[self.stages.index(stage) + 1 :]
+        for name, layer in layers[names.index(stage) + 1 :]:
+            images = layer(images)
+            if name.replace(".", "_") in later[:-1]:
+                yield _clips(images, frames)
+        yield _clips(images, frames)
+
+
+def timm_layout(name: str) -> Layout:
+    """What timm declares about a network. Raises ConfigError for an unknown name, with the nearest ones."""
+    with torch.device("meta"):
+        return _create(name)[1]
+
+
+def _create(name: str) -> tuple[nn.Module, Layout]:
+    """The network with random weights and without classifier, and its layout."""
+    import timm
+
+    name = name.removeprefix(PREFIX)
+    if not timm.is_model(name):
+        known = timm.list_models()
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        raise ConfigError(f"timm has no network '{name}'", nearest=", ".join(near) or "none", hint="timm.list_models() has all")
+    net: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    if not hasattr(net, "forward_intermediates"):
+        raise ConfigError(f"timm gives no maps of features for '{name}'", hint="a network with forward_intermediates, as most have")
+    return net, _layout(net)
+
+
+def _layout(net: Any) -> Layout:
+    config, places = net.pretrained_cfg, net.feature_info
+    places = list(getattr(places, "info", places))
+    channels = [place["num_chs"] for place in places[:-1]] + [net.num_features]
+    stages = {
+        place["module"].replace(".", "_"): Stage(count, 1, place["reduction"], _first_px(net, place["reduction"]))
+        for place, count in zip(places, channels, strict=True)
+    }
+    head = config.get("classifier") or "fc"
+    names = (head,) if isinstance(head, str) else tuple(head)
+    return Layout(
+        stages=stages,
+        input=InputSpec(mean=tuple(config["mean"]), std=tuple(config["std"]), frames=FRAMES, size=config["input_size"][-1]),
+        head=tuple(f"{name}." for name in names),
+    )
+
+
+def _first_px(net: nn.Module, stride: int) -> float:
+    """The pixel on which the first position is centred, by the rule of the network's padding; see `Stage`."""
+    from timm.layers.conv2d_same import Conv2dSame
+
+    convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    if any(isinstance(layer, Conv2dSame) for layer in convolutions):  # TensorFlow's padding: one pixel less at the beginning
+        return stride - 1.0
+    patches = convolutions[0].kernel_size == convolutions[0].stride
+    return (stride - 1) / 2 if patches else 0.0
+
+
+def _in_a_row(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers of `net` up to its head, by name, in order; lists of blocks are taken apart."""
+    layers: list[tuple[str, nn.Module]] = []
+    for name, child in net.named_children():
+        if name in ("global_pool", "head", "classifier", "fc", "head_drop"):
+            break
+        parts = child.named_children() if name in ("blocks", "stages", "layers") else ()
+        layers += [(f"{name}.{part}", layer) for part, layer in parts] or [(name, child)]
+    return layers
+
+
+def _clips(images: Tensor, frames: int) -> Tensor:
+    """(B*T, C, H, W) -> (B, C, T, H, W)."""
+    return images.reshape(-1, frames, *images.shape[1:]).transpose(1, 2)
