@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moving_textures import clip, write_panning
 
 from vidkd.base.errors import DataError
-from vidkd.data.config import DataConfig
+from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import StepSampler, evaluation_loader, training_loader
 from vidkd.data.observation import WindowConfig
@@ -107,6 +107,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(root: Path, training: bool, torn: bool = False) -> ClipDataset:
     config = DataConfig(
+        cache=CacheConfig(enabled=torn, folder=str(root / "cache")),
         window=WindowConfig(frames=3, stride=2),
         transform=TransformConfig(short_side=32, crop=24, colour=0.2),
         decode_short_side=None,

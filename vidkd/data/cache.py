@@ -118,7 +118,6 @@ class ClipCache:
         self.footage = footage
         self.quota = DiskQuota(self.folder, int(config.max_gb * 2**30))
         self.refused: set[str] = set()
-        self._key_of = functools.lru_cache(maxsize=65_536)(self._new_key)  # to make one takes as long as to read a window
 
     def key(self, path: Path, clip: Clip) -> str:
         """Name of the entry: changes with the file's size or time, the interval, the sizes, the flow and the versions that computed it.
@@ -134,13 +133,7 @@ class ClipCache:
             () if flow.source == "dis" else tuple(file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path))
         )
         file = (os.path.realpath(path), status.st_size, status.st_mtime_ns, *stored)
-        return self._key_of(file, clip.fps, clip.start_s, clip.end_s)
-
-    def _new_key(self, *decides: Any) -> str:
-        sizes = [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side]
-        flow = [dataclasses.asdict(self.footage.flow), self.footage.window.pair_step]
-        rule = [FORMAT, cv2.__version__, decides, sizes, flow, self.footage.decoder]
-        return hashlib.sha256(json.dumps(rule, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return _new_key(self.footage, file, clip.fps, clip.start_s, clip.end_s)
 
     def seen(self, path: Path, clip: Clip, request: Request) -> Seen:
         """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""
@@ -279,3 +272,11 @@ class DiskQuota:
             with contextlib.suppress(FileNotFoundError):
                 total += file.stat().st_size
         return total
+
+
+@functools.lru_cache(maxsize=65_536)  # to make one takes as long as to read a window
+def _new_key(footage: FootageConfig, *decides: Any) -> str:
+    sizes = [footage.transform.short_side, footage.transform.square, footage.decode_short_side]
+    flow = [dataclasses.asdict(footage.flow), footage.window.pair_step]
+    rule = [FORMAT, cv2.__version__, decides, sizes, flow, footage.decoder]
+    return hashlib.sha256(json.dumps(rule, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
