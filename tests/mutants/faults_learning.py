@@ -163,8 +163,8 @@ LEARNING = (
     Mutant(
         "label -1 counted (label loss)",
         "vidkd/tasks/task.py",
-        'batch["weight"] * (label >= 0)',
-        'batch["weight"]',
+        'for_answers(batch["weight"], output) * (label >= 0)',
+        'for_answers(batch["weight"], output)',
         ("tests/tasks/test_tasks.py::test_a_clip_without_a_label_of_one_kind_counts_in_the_others",),
     ),
     Mutant(

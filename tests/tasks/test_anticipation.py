@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidkd.base.errors import ConfigError
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, attentive, transport, window
 from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.config import TemporalConfig
 from vidkd.tasks import build_task
 from vidkd.tasks.anticipation import Anticipation, AnticipationConfig
 
@@ -103,3 +105,30 @@ def test_every_kind_of_label_is_learned_and_distilled(batch: dict[str, Tensor]) 
     torch.testing.assert_close(losses["label"], F.cross_entropy(mine.logits, batch["label"]) + verb)
     soft = logits_kd(mine.logits, theirs.logits, temperature=4.0) + logits_kd(mine.targets["verb"], theirs.targets["verb"], temperature=4.0)
     torch.testing.assert_close(losses["logits"], soft)
+
+
+def image_network(pooling: Any = "gru", seed: int = 0, freeze: str | None = "all", answers: Any = "clip") -> VideoClassifier:
+    temporal = TemporalConfig(pooling=pooling, width=8, answers=answers)
+    return classifier(seed=seed, backbone="timm:resnet10t", freeze=freeze, temporal=temporal)
+
+
+@pytest.mark.parametrize("answers", ["clip", "frames"])
+def test_behind_a_frozen_backbone_the_states_of_frames_are_matched(answers: Any, batch: dict[str, Tensor]) -> None:
+    student, teacher = image_network(answers=answers).train(), image_network(seed=1).eval()
+    task = task_of(teacher, student, feature="gram", stage="temporal", teacher_stage="temporal")
+    with torch.no_grad():
+        states = [
+            net.temporal.net(net(batch[view]).features["layer4"].mean((3, 4)).mT)[0]
+            for net, view in zip((student, teacher), ("rgb", "future_rgb"), strict=True)
+        ]
+    losses = task(batch)
+    torch.testing.assert_close(losses["gram"], SHIFT_TOLERANT["gram"](*(each.mT[..., None, None] for each in states)))
+    losses["gram"].backward()
+    assert student.temporal.net.weight_ih_l0.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize(("pooling", "freeze", "stage"), [("gru", "all", None), ("mean", "all", "temporal"), ("gru", "layer3", "layer3")])
+def test_features_that_nothing_changes_are_refused(pooling: str, freeze: str, stage: str | None) -> None:
+    with pytest.raises(ConfigError, match="which no trained parameter changes"):
+        task_of(student=image_network(pooling, freeze=freeze), feature="gram", stage=stage, teacher_stage="stage4")
+    assert task_of(student=image_network("gru", freeze="layer3"), feature="gram", stage="layer4")

@@ -216,7 +216,7 @@ def check_settings(study: "ClipStudy") -> None:
 
 def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:
     """Raise ConfigError unless the fractions shown are those that a method is judged at between the first and the last of them."""
-    judged = [fraction for fraction in config.data.observe.judged_fractions if fraction is not None]
+    judged = config.judged_fractions
     if shown and judged and [fraction for fraction in judged if shown[0] <= fraction <= shown[-1]] != list(shown):
         raise ConfigError(
             "fractions_shown are not the observed fractions between the first and the last of them",

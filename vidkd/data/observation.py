@@ -179,6 +179,25 @@ class ObserveConfig:
         """The observed fractions at which a model is judged one by one; (None,) where the protocol knows none."""
         return self.fractions if self.protocol == "early" else (None,)
 
+    def judged_frames(self, window: WindowConfig) -> dict[float, int]:
+        """The number of the window's last frame within each fraction, for a network that answers after every frame of whole clips.
+
+        Frame t of T stands for the share (t + 1) / T. Raises DataError for a window that is not spread over the clip, or a fraction
+        within which there is no frame.
+        """
+        found = {fraction: math.floor(fraction * window.frames + 1e-6) - 1 for fraction in self.fractions}
+        if window.rule != "uniform":
+            raise DataError(
+                "answers after every frame are judged at shares of the clip, and a dense window has none",
+                hint="data.window.rule: uniform, or model.temporal.answers: clip",
+            )
+        if found[self.fractions[0]] < 0:
+            raise DataError(
+                f"of {window.frames} frames spread over a clip none lies in its first {100 * self.fractions[0]:g} %",
+                hint=f"data.window.frames: {math.ceil(1 / self.fractions[0] - 1e-6)}, or larger data.observe.fractions",
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class Seconds:

@@ -49,6 +49,19 @@ class RunConfig(LoopConfig):
     def __post_init__(self) -> None:
         if self.task == "supervised" and self.data.unlabelled == "use":
             raise ConfigError("task supervised learns nothing from clips without a label", hint="data.unlabelled: none")
+        if self.answers_for_frames:
+            self.data.observe.judged_frames(self.data.window)
+
+    @property
+    def answers_for_frames(self) -> bool:
+        """Whether one pass over a whole clip gives the answer at every observed fraction."""
+        return self.model.temporal.answers == "frames" and self.data.observe.protocol == "whole"
+
+    @property
+    def judged_fractions(self) -> tuple[float, ...]:
+        """The observed fractions at which its student is judged; none where it is judged once."""
+        observe = self.data.observe
+        return observe.fractions if self.answers_for_frames or observe.protocol == "early" else ()
 
     @classmethod
     def tasks(cls) -> Mapping[str, type]:

@@ -122,7 +122,39 @@ def evaluate(
 
     With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
     """
-    sizes = {LABEL: len(classes), **model.targets, HELD: 1, UNOBSERVABLE: 1}
+    (found,) = evaluate_frames(
+        model,
+        dataset,
+        classes,
+        [None],
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        rank=rank,
+        world_size=world_size,
+        target_classes=target_classes,
+        progress=progress,
+    )
+    return found
+
+
+def evaluate_frames(
+    model: VideoClassifier | ExportedModule,
+    dataset: ClipDataset,
+    classes: Sequence[str],
+    frames: Sequence[int | None],
+    *,
+    device: torch.device,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    target_classes: Mapping[str, Sequence[str]] | None = None,
+    progress: str = "",
+) -> list[Predictions]:
+    """As `evaluate`, in one pass the answers after each of these frames of the window; None is the answer for the clip."""
+    kinds = {LABEL: len(classes), **model.targets}
+    sizes: dict[Any, int] = {**{(name, frame): size for name, size in kinds.items() for frame in frames}, HELD: 1, UNOBSERVABLE: 1}
     sums = {name: torch.zeros(len(dataset.clips), size, dtype=torch.float64) for name, size in sizes.items()}
     was_training = model.training
     model.eval()
@@ -135,8 +167,10 @@ def evaluate(
                 continue
             observed = batch.get("observed")
             output = model(move_data_to_device(batch[model.view], device), None if observed is None else observed.to(device))
-            for name, logits in {LABEL: output.logits, **output.targets}.items():
-                sums[name].index_add_(0, batch["index"], logits.cpu().double().softmax(1))  # on the CPU: MPS has no float64
+            for frame in frames:
+                answers = {"": output.logits, **output.targets} if frame is None else {k: v[:, frame] for k, v in output.frames.items()}
+                for name, logits in answers.items():  # softmax on the CPU: MPS has no float64
+                    sums[name or LABEL, frame].index_add_(0, batch["index"], logits.cpu().double().softmax(1))
             if "held" in batch:
                 sums[HELD].index_add_(0, batch["index"], batch["held"][:, None].double())
     model.train(was_training)
@@ -147,18 +181,21 @@ def evaluate(
     found = {name: (total / dataset.views_per_clip).cpu().numpy() for name, total in sums.items()}
     _check_finite(found, dataset.clips)
     seen = found[UNOBSERVABLE][:, 0] == 0
-    return Predictions(
-        found[LABEL][seen],
-        [clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if is_seen],
-        tuple(classes),
-        targets={name: found[name][seen] for name in model.targets},
-        target_classes={name: names for name, names in (target_classes or {}).items() if model.targets.get(name) == len(names)},
-        held=int((found[HELD] > 0).sum()),
-        unobservable=[clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if not is_seen],
-    )
+    return [
+        Predictions(
+            found[LABEL, frame][seen],
+            [clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if is_seen],
+            tuple(classes),
+            targets={name: found[name, frame][seen] for name in model.targets},
+            target_classes={name: names for name, names in (target_classes or {}).items() if model.targets.get(name) == len(names)},
+            held=int((found[HELD] > 0).sum()),
+            unobservable=[clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if not is_seen],
+        )
+        for frame in frames
+    ]
 
 
-def _check_finite(found: Mapping[str, NDArray[np.float64]], clips: Sequence[Clip]) -> None:
+def _check_finite(found: Mapping[Any, NDArray[np.float64]], clips: Sequence[Clip]) -> None:
     """Raise DataError naming the first clip for which the network's output is not finite."""
     wrong = np.flatnonzero(~np.logical_and.reduce([np.isfinite(values).all(1) for values in found.values()]))
     if len(wrong):
@@ -195,7 +232,8 @@ class Judgement:
         return [fraction for fraction in self.at if fraction is not None]
 
     def metrics(self) -> dict[str, float]:
-        """Every metric as its mean over the fractions; then top1 at each (`top1@obs20`), and the area under that curve (`top1_area`).
+        """Every metric as its mean over the fractions; then top1 at each (`top1@obs20`), the area under that curve (`top1_area`), and how
+        early it is there (`top1_share90`, see `share_reaching`).
 
         The area is the trapezoid rule's, divided by the range of fractions: a mean accuracy again, which counts the ends half.
         Raises DataError if no clip has a label.
@@ -206,7 +244,12 @@ class Judgement:
             return means
         curve = [found[fraction][MAIN_METRIC] for fraction in self.fractions]
         each = {f"{MAIN_METRIC}@{observed_name(fraction)}": value for fraction, value in zip(self.fractions, curve, strict=True)}
-        return {**means, **each, f"{MAIN_METRIC}_area": area(self.fractions, curve)}
+        return {
+            **means,
+            **each,
+            f"{MAIN_METRIC}_area": area(self.fractions, curve),
+            f"{MAIN_METRIC}_share90": share_reaching(self.fractions, curve),
+        }
 
     def as_rows(self) -> dict[str, Any]:
         """Compact per-clip predictions for a study's cell: names, groups, labels, top-1; starts where a file has several clips.
@@ -280,6 +323,19 @@ def area(fractions: Sequence[float], values: Sequence[float]) -> float:
     return float(area_weights(fractions) @ np.asarray(values, dtype=np.float64))
 
 
+def share_reaching(fractions: Sequence[float], values: Sequence[float], part: float = 0.9) -> float:
+    """The observed share at which a curve first reaches `part` of its last value, in straight lines between its points.
+
+    The first fraction where it is there already, for nothing is known of less. The measure is ours; the field gives the curve and its mean.
+    """
+    goal = part * values[-1]
+    first = next(number for number, value in enumerate(values) if value >= goal)
+    if first == 0:
+        return float(fractions[0])
+    (low, high), (before, after) = fractions[first - 1 : first + 1], values[first - 1 : first + 1]
+    return float(low + (high - low) * (goal - before) / (after - before))
+
+
 def area_weights(fractions: Sequence[float]) -> NDArray[np.float64]:
     """What each point of the curve counts in `area`, summing to one."""
     if len(fractions) == 1:
@@ -303,17 +359,21 @@ def judge(
 ) -> Judgement:
     """Judge on a subset at every fraction of `data.observe`, at all of them the same clips. progress: see `evaluate`.
 
+    A classifier that answers after every frame is judged at them in one pass over whole clips, if that is its protocol.
     Raises what `evaluate` raises, and DataError for a subset without clips, or of which nothing can be observed.
     """
     at: dict[float | None, Predictions] = {}
+    one_pass = isinstance(model, VideoClassifier) and model.config.temporal.answers == "frames" and data.observe.protocol == "whole"
+    frames: Mapping[float, int] = data.observe.judged_frames(data.window) if one_pass else {}
     for fraction in data.observe.judged_fractions:
         dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
         if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
             keep_features(dataset, {model.view: (model.view, model)})
-        at[fraction] = evaluate(
+        found = evaluate_frames(
             model,
             dataset,
             classes,
+            list(frames.values()) or [None],
             device=device,
             batch_size=data.batch_size,
             workers=workers,
@@ -322,11 +382,12 @@ def judge(
             target_classes=clips.manifest.targets,
             progress=progress and (progress if fraction is None else f"{progress}, {100 * fraction:g} % observed"),
         )
-        if not at[fraction].clips:
+        at |= zip(frames or [fraction], found, strict=True)
+        if not found[0].clips:
             raise DataError(
                 f"of no '{subset}' clip anything can be observed", observed=fraction if fraction is not None else "before the gap"
             )
         # fractions rise, and more is observed at a larger one: what the first leaves out is all that is ever left out
-        clips = clips.without(subset, at[fraction].unobservable)
+        clips = clips.without(subset, found[0].unobservable)
     shortened = sum(is_shortened(clip, data.observe) for clip in clips.subset(subset, data.split))
     return Judgement(at, clips.unobservable.get(subset, ()), shortened)

@@ -100,6 +100,8 @@ class Backbone(nn.Module):
     """
 
     layouts: ClassVar[Mapping[str, Layout]] = {}
+    frame_by_frame: ClassVar[bool] = False
+    """Whether, without `shift`, features of a frame are of that frame alone."""
 
     def __init__(self, net: nn.Module, layout: Layout, view: View) -> None:
         super().__init__()

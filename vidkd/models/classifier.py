@@ -24,6 +24,8 @@ class ClassifierOutput(NamedTuple):
     logits: (B, K). attention: name -> noise-free log-probabilities (B, T', H', W'), empty with mean pooling; they sum to one over
     H'*W' of each frame, or over T'*H'*W' with a spatio-temporal softmax. features: every stage -> (B, c, t, h, w). pooled: (B, D).
     targets: further labels -> (B, K_name), see `VideoClassifier.targets`.
+    frames: of a classifier that answers after every frame: kind of label ("" for `logits`) -> (B, T, K), the last of which are the above.
+    sequence: (B, T, c), what the temporal pooling makes of every frame before it pools; None of an exported network.
     """
 
     logits: Tensor
@@ -31,6 +33,8 @@ class ClassifierOutput(NamedTuple):
     features: dict[str, Tensor]
     pooled: Tensor
     targets: Mapping[str, Tensor] = {}
+    frames: Mapping[str, Tensor] = {}
+    sequence: Tensor | None = None
 
 
 class ObservedShare(nn.Module):
@@ -80,6 +84,11 @@ class VideoClassifier(nn.Module):
         self.targets = dict(targets or {})
         self.changes: tuple[dict[str, Any], ...] = ()
         self.backbone = build_backbone(config.backbone, view=view)
+        if config.temporal.answers == "frames" and not self.backbone.frame_by_frame:
+            raise ConfigError(
+                f"{config.backbone} sees later frames, so it has no answer after every frame",
+                hint="model.backbone: timm:NAME, or model.temporal.answers: clip",
+            )
         if config.temporal.shift != "none":
             self.backbone.shift(config.temporal.shift)
         spec = self.backbone.input
@@ -133,12 +142,15 @@ class VideoClassifier(nn.Module):
             features = self.backbone(self.normalise(clip))
         source = features[self.from_stage if self.pooling.maps else self.to_stage]
         frames, attention = self.pooling(source, features[self.to_stage])
-        pooled = self.temporal(frames)
+        sequence, pooled = self.temporal(frames)
         if self.observed is not None:
             pooled = pooled + self.observed(pooled.new_ones(len(pooled)) if observed is None else observed)
         kept = self.dropout(pooled)
-        targets = {name: layer(kept) for name, layer in self.target_fc.items()}
-        return ClassifierOutput(self.fc(kept), attention, features, pooled, targets)
+        logits, targets = self.fc(kept), {name: layer(kept) for name, layer in self.target_fc.items()}
+        if self.config.temporal.answers == "clip":
+            return ClassifierOutput(logits, attention, features, pooled, targets, sequence=sequence)
+        last = {name: each[:, -1] for name, each in targets.items()}
+        return ClassifierOutput(logits[:, -1], attention, features, pooled[:, -1], last, {"": logits, **targets}, sequence)
 
     def train(self, mode: bool = True) -> "VideoClassifier":
         """As of any module, but batch normalisation stays in eval mode: all of the backbone with `freeze_norm`, or what `freeze` names."""

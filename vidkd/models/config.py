@@ -67,14 +67,19 @@ class TemporalConfig:
         width: of the recurrent unit's state, or of the transformer.
         layers: of the transformer.
         shift: temporal shift in the residual branches of an image network: "none", "both" ways, or features of the "past" only.
+        answers: "clip": one for the clip; "frames": one after every frame, from it and those before, by a pooling that is causal here
+            whichever it is (running means, states, masked attention). For networks that see no later frame; the last is that of the clip.
     """
 
     pooling: Literal["mean", "difference", "gru", "transformer"] = "mean"
     width: Count = 256
     layers: Count = 2
     shift: Literal["none", "both", "past"] = "none"
+    answers: Literal["clip", "frames"] = "clip"
 
     def __post_init__(self) -> None:
+        if self.answers == "frames" and self.shift == "both":
+            raise ConfigError("model.temporal.answers 'frames' sees no later frame, shift 'both' does", hint="model.temporal.shift: past")
         if self.width % 4:
             raise ConfigError("model.temporal.width must be a multiple of 4", found=self.width)
 
@@ -105,3 +110,14 @@ class ModelConfig:
     freeze_norm: bool = False
     condition_on_observed: bool = False
     flow_bound_px: Positive = FLOW_BOUND_PX
+
+    def __post_init__(self) -> None:
+        if self.temporal.answers == "clip":
+            return
+        if self.attention.softmax == "spatiotemporal":
+            raise ConfigError(
+                "a spatio-temporal softmax weighs a frame by later ones, so it has no answer after every frame",
+                hint="model.attention.softmax: spatial, or model.temporal.answers: clip",
+            )
+        if self.condition_on_observed:
+            raise ConfigError("model.condition_on_observed tells one share of a clip, model.temporal.answers 'frames' has all")

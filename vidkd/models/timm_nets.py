@@ -23,6 +23,8 @@ class TimmNet(Backbone):
     timm's own head pools, as wide as `num_features`. Channels, strides, normalisation and input size are timm's.
     """
 
+    frame_by_frame = True
+
     def __init__(self, name: str, view: View = "rgb") -> None:
         net, layout = _create(name)
         super().__init__(net, layout, view)

@@ -17,7 +17,7 @@ from vidkd.bench.clip_summary import clip_scores
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
 from vidkd.bench.summary import ACCURACY, AREA, mean_name
 from vidkd.data.layouts.common import shortened
-from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name
+from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name, share_reaching
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import accuracy_by_condition, confusion_figure, reliability_diagram, training_curves
@@ -169,9 +169,12 @@ def _observed_table(judged: JudgedAt) -> Table:
     found = {shown: _observed_scores(judged, metric) for shown, metric in {**names, "mean": ACCURACY, "area": AREA}.items()}
     clips = len(next(iter(judged.values())).labels)
     rows: list[tuple[TableCell, ...]] = [(shown, _estimate(interval), clips) for shown, interval in found.items()]
+    curve = {fraction: float(one.correct.mean()) for fraction, one in judged.items() if fraction is not None}
+    reached = share_reaching(list(curve), list(curve.values()))
     caption = (
         "In brackets the 95 % interval over test groups. Mean: over the rows above. Area: under the curve by the trapezoid rule, divided "
-        "by the range of the shares, so that the two ends count half."
+        "by the range of the shares, so that the two ends count half. "
+        f"The curve reaches 90 % of its last value at {100 * reached:.0f} % observed."
     )
     note = next(iter(found.values())).note
     return Table(title="Top-1 by observed share", columns=("observed", "top1 (%)", "clips"), rows=tuple(rows), caption=note or caption)

@@ -15,10 +15,12 @@ from vidkd.base.fields import Count, NotNegative, Positive
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, require_teacher, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, answers_of, logits_of, require_teacher, sum_over_labels, teacher_output
 
 FUTURE = "future_"
 """Before the name of a view: that of the teacher's part of the clip."""
+TEMPORAL = "temporal"
+"""The stage after those of the backbone: frames as the temporal pooling sees them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,9 @@ class AnticipationConfig(TaskConfig):
         logits_weight: weight of the softened logits.
         temperature: softens the logits of both sides.
         label_weight: weight of the label loss.
-        stage: the student's stage whose features are matched, by default its last.
-        teacher_stage: the teacher's stage, by default its last.
+        stage: the student's stage whose features are matched, by default its last; `temporal` is what its temporal pooling makes of every
+            frame (`model.temporal.pooling: gru` or `transformer`), a map of one position, which learns where the backbone is frozen.
+        teacher_stage: the teacher's stage, likewise.
         attentive_temperature: softness of the attention of `attentive`.
         radius: the largest shift along frames, rows and columns that costs nothing, in positions of the coarser of the two maps, half of
             one added; none is any (`window`).
@@ -92,7 +95,13 @@ class Anticipation(Task):
         taught = require_teacher(self)
         self.stage = _stage(student, config.stage, "method.stage")
         self.teacher_stage = _stage(taught, config.teacher_stage, "method.teacher_stage")
-        inputs, outputs = student.backbone.channels[self.stage], taught.backbone.channels[self.teacher_stage]
+        if config.matches_features and not _learns(student, self.stage):
+            raise ConfigError(
+                f"method.feature '{config.feature}' matches features of '{self.stage}', which no trained parameter changes",
+                where=f"model.freeze: {student.config.freeze}",
+                hint="method.stage: temporal with model.temporal.pooling: gru, or model.freeze: an earlier stage",
+            )
+        inputs, outputs = _channels(student, self.stage), _channels(taught, self.teacher_stage)
         same = inputs == outputs or not config.matches_features
         self.projector: nn.Module = nn.Identity() if same else nn.Conv3d(inputs, outputs, kernel_size=1)
 
@@ -107,12 +116,12 @@ class Anticipation(Task):
         losses = {"label": self.label_loss(output, batch)}
         losses["loss"] = self.config.label_weight * losses["label"]
         if self.config.matches_features:
-            student_map, teacher_map = self.projector(output.features[self.stage]), teacher.features[self.teacher_stage]
+            student_map, teacher_map = self.projector(_map(output, self.stage)), _map(teacher, self.teacher_stage)
             losses[self.config.feature] = SHIFT_TOLERANT[self.config.feature](student_map, teacher_map, **self.config.of_feature())
             losses["loss"] = losses["loss"] + self.config.feature_weight * losses[self.config.feature]
         if self.config.logits_weight > 0:
             soften = partial(logits_kd, temperature=self.config.temperature)
-            losses["logits"] = sum_over_labels(soften, logits_of(output), logits_of(teacher))
+            losses["logits"] = sum_over_labels(soften, answers_of(output), logits_of(teacher))
             losses["loss"] = losses["loss"] + self.config.logits_weight * losses["logits"]
         return losses
 
@@ -122,7 +131,27 @@ class Anticipation(Task):
 
 
 def _stage(model: VideoClassifier, name: str | None, key: str) -> str:
-    stages = model.backbone.stages
+    stages = (*model.backbone.stages, TEMPORAL)
     if name is not None and name not in stages:
         raise unknown_name(f"stage of {model.config.backbone}", name, stages, where=key)
-    return name or stages[-1]
+    return name or model.backbone.stages[-1]
+
+
+def _channels(model: VideoClassifier, stage: str) -> int:
+    return model.temporal.frame_channels if stage == TEMPORAL else model.backbone.channels[stage]
+
+
+def _map(output: ClassifierOutput, stage: str) -> Tensor:
+    """Features (B, C, T, H, W); H = W = 1 of the temporal ones."""
+    if stage != TEMPORAL:
+        return output.features[stage]
+    assert output.sequence is not None
+    return output.sequence.transpose(1, 2)[..., None, None]
+
+
+def _learns(model: VideoClassifier, stage: str) -> bool:
+    """Whether training changes the features of a stage."""
+    order, frozen = model.backbone.stages, model.config.freeze
+    if stage == TEMPORAL:
+        return frozen != "all" or bool([*model.temporal.parameters(), *model.pooling.parameters()])
+    return frozen is None or (frozen != "all" and order.index(stage) > order.index(frozen))

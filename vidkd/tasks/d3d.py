@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vidkd.losses import logit_mse
-from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, answers_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class D3D(Task):
         output, teacher = self.predict(batch), teacher_output(self, batch)
         losses = {
             "label": self.label_loss(output, batch),
-            "logits": sum_over_labels(logit_mse, logits_of(output), logits_of(teacher)),
+            "logits": sum_over_labels(logit_mse, answers_of(output), logits_of(teacher)),
         }
         losses["loss"] = losses["label"] + self.config.weight * losses["logits"]
         return losses

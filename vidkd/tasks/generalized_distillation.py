@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vidkd.base.fields import Positive, Share
 from vidkd.losses import generalized_distillation
-from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, answers_of, for_answers, labels_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class GeneralizedDistillation(Task):
             temperature=self.config.temperature,
             imitation=self.config.imitation,
             mode=self.config.mode,
-            label_weight=batch["weight"],
+            label_weight=for_answers(batch["weight"], output),
             label_smoothing=self.config.label_smoothing,
         )
-        loss = sum_over_labels(mixture, logits_of(output), logits_of(teacher), labels_of(output, batch))
+        loss = sum_over_labels(mixture, answers_of(output), logits_of(teacher), labels_of(output, batch))
         return {"label": self.label_loss(output, batch).detach(), "loss": loss}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidkd.base.fields import Positive, Share
 from vidkd.losses import logits_kd
-from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, answers_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class LogitsKD(Task):
         soften = partial(logits_kd, temperature=self.config.temperature)
         losses = {
             "label": self.label_loss(output, batch),
-            "soft": sum_over_labels(soften, logits_of(output), logits_of(teacher)),
+            "soft": sum_over_labels(soften, answers_of(output), logits_of(teacher)),
         }
         losses["loss"] = (1 - self.config.alpha) * losses["label"] + self.config.alpha * losses["soft"]
         return losses

@@ -107,21 +107,32 @@ class Task(Trainable):
     def label_loss(self, output: ClassifierOutput, batch: Batch) -> Tensor:
         """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none. Summed over all kinds of labels.
 
-        A clip without a label of one kind (-1) is left out of that kind only.
+        A clip without a label of one kind (-1) is left out of that kind only. Of a student that answers after every frame, the mean over
+        its answers too.
         """
 
         def loss(logits: Tensor, label: Tensor) -> Tensor:
             loss_B = functional.cross_entropy(
                 widen(logits), label.clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
             )
-            return clip_mean(loss_B, batch["weight"] * (label >= 0))
+            return clip_mean(loss_B, for_answers(batch["weight"], output) * (label >= 0))
 
-        return sum_over_labels(loss, logits_of(output), labels_of(output, batch))
+        return sum_over_labels(loss, answers_of(output), labels_of(output, batch))
 
 
 def logits_of(output: ClassifierOutput) -> dict[str, Tensor]:
     """The logits of every kind of label: (B, K) under "", then those of the targets by name."""
     return {"": output.logits, **output.targets}
+
+
+def answers_of(output: ClassifierOutput) -> dict[str, Tensor]:
+    """What a student is taught by: `logits_of`, or those of every frame, (B*T, K), the frames of a clip in a row."""
+    return {kind: logits.flatten(0, 1) for kind, logits in output.frames.items()} or logits_of(output)
+
+
+def for_answers(values: Tensor, output: ClassifierOutput) -> Tensor:
+    """Values (B, ...) of clips, once for each of the student's answers."""
+    return values.repeat_interleave(output.frames[""].shape[1], dim=0) if output.frames else values
 
 
 def labels_of(output: ClassifierOutput, batch: Batch) -> dict[str, Tensor]:
@@ -130,8 +141,16 @@ def labels_of(output: ClassifierOutput, batch: Batch) -> dict[str, Tensor]:
 
 
 def sum_over_labels(loss: Callable[..., Tensor], *by_kind: Mapping[str, Tensor]) -> Tensor:
-    """The sum of a loss over the kinds of labels of the first mapping, each called with its entries of all mappings."""
-    return torch.stack([loss(*(entries[kind] for entries in by_kind)) for kind in by_kind[0]]).sum()
+    """The sum of a loss over the kinds of labels of the first mapping, each called with its entries of all mappings.
+
+    Entries with fewer rows than the first, of clips where those are of frames (`answers_of`), have each row repeated.
+    """
+
+    def of_kind(kind: str) -> Tensor:
+        first, *others = (entries[kind] for entries in by_kind)
+        return loss(first, *(other.repeat_interleave(len(first) // len(other), dim=0) for other in others))
+
+    return torch.stack([of_kind(kind) for kind in by_kind[0]]).sum()
 
 
 def _check_classes(teacher: VideoClassifier, student: VideoClassifier, matches_logits: bool) -> None:
