@@ -101,12 +101,13 @@ def test_the_file_holds_all_that_running_it_needs_and_nothing_of_this_machine(ex
 
 def test_a_flow_network_and_its_pt2(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = VideoClassifier(ModelConfig(flow_bound_px=5.0), 2, "flow").eval()
+    model = VideoClassifier(ModelConfig(flow_bound_px=5.0), 2, "flow", flow_stack=3).eval()
     found = export(source_of(SavedClassifier(model=model, classes=("a", "b"), view="flow", run={})), tmp_path / "flow.pt2")
+    assert found.source.metadata.clip_shape[0] == 6
     assert found.parity.difference < 1e-5
     program = torch.export.load(tmp_path / "flow.pt2", extra_files=(extra := {"vidkd.json": ""}))
     assert json.loads(extra["vidkd.json"])["input"]["bound_px"] == 5.0
-    clip = torch.randn(3, 2, 4, 32, 32) * 4
+    clip = torch.randn(3, 6, 4, 32, 32) * 4
     with torch.inference_mode():
         torch.testing.assert_close(program.module()(clip)[0], model(clip).logits, atol=1e-5, rtol=1e-5)
     assert b"site-packages" not in (tmp_path / "flow.pt2").read_bytes()

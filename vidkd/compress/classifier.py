@@ -41,7 +41,6 @@ from vidkd.engine.loop import RunResult
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.models.saved import ExportedModule, SavedClassifier, checkpoint_in, load_classifier, save_classifier
-from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
 from vidkd.tasks import check_teacher
 
@@ -118,7 +117,9 @@ class ClassifierSubject(Subject):
     def network(self, saved: SavedClassifier) -> tuple[nn.Module, Tensor]:
         """See `Subject`."""
         data = self.config.data
-        return saved.model, torch.zeros(1, CHANNELS[saved.view], data.window.frames, data.transform.crop, data.transform.crop)
+        return saved.model, torch.zeros(
+            1, len(saved.model.normalise.spec.mean), data.window.frames, data.transform.crop, data.transform.crop
+        )
 
     def source(self, model: Path) -> ClassifierSource:
         """See `Subject`."""

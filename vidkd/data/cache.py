@@ -54,15 +54,16 @@ class WholeClip:
     def seen(self, clip: Clip, config: FootageConfig, request: Request, *, name: str) -> Seen:
         """The observed part of the clip, and the teacher's."""
         observed, future = choose_windows(self.timestamps_s, clip, config.window, config.observe, request, name)
-        seen = self._footage(observed, request.flow)
-        return seen, None if future is None else self._footage(future, request.future_flow)
+        seen = self._footage(observed, config, request.flow, name)
+        return seen, None if future is None else self._footage(future, config, request.future_flow, name)
 
-    def _footage(self, window: Window, want_flow: bool) -> Footage:
+    def _footage(self, window: Window, config: FootageConfig, want_flow: bool, name: str) -> Footage:
         """Copies of the frames and flow of a window; the flow that is stored points on, beyond what the window may see."""
         frames, flow = self.frames[window.frames], None
         if self.flow is not None and want_flow:
-            flow = torch.from_numpy(self.flow[window.frames]).float().numpy()  # by torch, for which half precision is no slow type
-            flow[window.targets == window.frames] = 0
+            pairs = window.pairs(config.flow.stack, config.window.pair_step, name)
+            flow = torch.from_numpy(self.flow[pairs.frames]).float().numpy()  # by torch, for which half precision is no slow type
+            flow[pairs.targets == pairs.frames] = 0
         return Footage(frames, flow, window.held)
 
 
@@ -277,6 +278,7 @@ class DiskQuota:
 @functools.lru_cache(maxsize=65_536)  # to make one takes as long as to read a window
 def _new_key(footage: FootageConfig, *decides: Any) -> str:
     sizes = [footage.transform.short_side, footage.transform.square, footage.decode_short_side]
-    flow = [dataclasses.asdict(footage.flow), footage.window.pair_step]
+    made = {name: value for name, value in dataclasses.asdict(footage.flow).items() if name != "stack"}  # fields are kept, not stacks
+    flow = [made, footage.window.pair_step]
     rule = [FORMAT, cv2.__version__, decides, sizes, flow, footage.decoder]
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]

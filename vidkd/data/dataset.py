@@ -30,6 +30,7 @@ from vidkd.data.transforms import (
     evaluation_geometry,
     jitter_colour,
     random_geometry,
+    stack_channels,
 )
 from vidkd.video.index import use_index_file
 
@@ -44,10 +45,10 @@ class ClipDataset(Dataset[Sample]):
     Training: item (epoch, index) is one random window and crop of clip `index`, and (epoch, index, draw) with draw > 0 another one, for a
     clip that is drawn again within the epoch. Evaluation: item (0, number) is one of the
     `views_per_clip` windows and crops of clip `number // views_per_clip`.
-    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label" (-1: none), "index" (of the clip),
-    "weight" (0 for a clip without a label of any kind, else 1); where student and teacher see different parts, "future_rgb" and
-    "future_flow" of the teacher's, "observed" (share of the clip, 1 if the protocol knows none), "held" (the student's part is so short
-    that frames are repeated) and, with the teacher's, "held_future".
+    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2 `flow.stack`, T, S, S) in pixels per flow step, "label" (-1: none), "index"
+    (of the clip), "weight" (0 for a clip without a label of any kind, else 1); where student and teacher see different parts,
+    "future_rgb" and "future_flow" of the teacher's, "observed" (share of the clip, 1 if the protocol knows none), "held" (the student's
+    part is so short that frames are repeated) and, with the teacher's, "held_future".
     One crop and flip serves all views.
 
     targets: further labels of the manifest; each is the sample's "label_<name>", -1 where the clip has none.
@@ -181,9 +182,9 @@ class ClipDataset(Dataset[Sample]):
             frames = crop_frames(footage.frames, geometry)
             if self.training and self.config.transform.colour > 0 and not prefix:
                 frames = jitter_colour(frames, self.config.transform.colour, rng)
-            views[f"{prefix}rgb"] = _channels_first(frames)
+            views[f"{prefix}rgb"] = _channels_first(frames, len(frames))
         if f"{prefix}flow" in self.views and footage.flow is not None:
-            views[f"{prefix}flow"] = _channels_first(crop_flow(footage.flow, geometry)).half()
+            views[f"{prefix}flow"] = _channels_first(crop_flow(footage.flow, geometry), len(footage.frames)).half()
         return views
 
     def _geometry(self, frames: NDArray[np.uint8], rng: np.random.Generator, view_number: int) -> Geometry:
@@ -193,12 +194,12 @@ class ClipDataset(Dataset[Sample]):
         return evaluation_geometry(height, width, self.config.transform, view_number % self.config.eval_crops, self.config.eval_crops)
 
 
-def _channels_first(array: NDArray[Any]) -> Tensor:
-    """(T, H, W, C) as (C, T, H, W), by OpenCV, which takes a fifth of numpy's time."""
-    frames, height, width, channels = array.shape
-    planes = np.empty((channels, frames, height, width), array.dtype)
+def _channels_first(array: NDArray[Any], frames: int) -> Tensor:
+    """(T, H, W, C) as (C, T, H, W), by OpenCV, which takes a fifth of numpy's time; stacked flow with its fields as channels."""
+    images, height, width, channels = array.shape
+    planes = np.empty((channels, images, height, width), array.dtype)
     cv2.split(array.reshape(-1, width, channels), [plane.reshape(-1, width) for plane in planes])
-    return torch.from_numpy(planes)
+    return torch.from_numpy(stack_channels(planes, frames))
 
 
 @functools.lru_cache(maxsize=65_536)

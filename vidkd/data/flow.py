@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError, MissingExtraError
+from vidkd.base.fields import Count
 
 Preset = Literal["ultrafast", "fast", "medium"]
 
@@ -21,11 +22,14 @@ class FlowConfig:
         source: `dis` computes it from the decoded frames; `stored` reads what `prepare_data flow` wrote.
         preset: speed of DIS (Kroeger et al. 2016): ultrafast, fast or medium.
         folder: folder of the stored flow (for `stored`).
+        stack: fields of each frame, of pairs that follow each other from that frame on, `window.flow_step` apart (Wang et al. 2016, TSN:
+            5). Near the end of a clip they are its last ones.
     """
 
     source: Literal["dis", "stored"] = "dis"
     preset: Preset = "fast"
     folder: str | None = None
+    stack: Count = 1
 
     def __post_init__(self) -> None:
         if self.source == "stored" and not self.folder:

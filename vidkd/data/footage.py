@@ -44,6 +44,8 @@ class FootageConfig:
 class Footage:
     """Frames uint8 (T, h, w, 3) and, where asked for, flow float32 (T, h, w, 2) in pixels of these frames per flow step.
 
+    Stacked flow has L fields for each frame, one frame's after another's: (T * L, h, w, 2).
+
     held: frames are repeated, since the part of the clip was short.
     """
 
@@ -75,16 +77,18 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
     Flow has half precision, as the cache keeps it: a sample is the same whether its clip was cached or not.
     """
     computes_flow = want_flow and config.flow.source == "dis"
-    needed = window.needed if computes_flow else np.unique(window.frames)
+    pairs = window.pairs(config.flow.stack, config.window.pair_step, str(video.path)) if want_flow else window
+    needed = np.unique(np.concatenate([window.frames, pairs.needed])) if computes_flow else np.unique(window.frames)
     decoded = shrink(video.frames_at_indices(needed.tolist()), config.decode_short_side)
     frames = decoded[np.searchsorted(needed, window.frames)]
     height, width = working_size(frames.shape[1], frames.shape[2], config.transform)
     flow = None
     if computes_flow:
-        flow = dis_flow(frames, decoded[np.searchsorted(needed, window.targets)], preset=config.flow.preset)
-        flow[window.targets == window.frames] = 0  # a frame that is held does not move
+        ends, places = np.unique(np.searchsorted(needed, [pairs.frames, pairs.targets]), axis=1, return_inverse=True)
+        flow = dis_flow(decoded[ends[0]], decoded[ends[1]], preset=config.flow.preset)[places]  # stacks overlap: each pair once
+        flow[pairs.targets == pairs.frames] = 0  # a frame that is held does not move
     elif want_flow:
-        flow = stored_flow(video, window, config, clip_path)
+        flow = stored_flow(video, pairs, config, clip_path)
     resized = None if flow is None else resize_flow(flow, height, width).astype(np.float16).astype(np.float32)
     return Footage(resize_frames(frames, height, width), resized, window.held)
 

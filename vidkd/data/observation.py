@@ -59,10 +59,14 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class Window:
-    """Frame indices of one sample: `frames[t]` is seen, and the flow at t points from `frames[t]` to `targets[t]`; both int64 (T,)."""
+    """Frame indices of one sample: `frames[t]` is seen, and the flow at t points from `frames[t]` to `targets[t]`; both int64 (T,).
+
+    part: the first and the last index of what may be seen, where stacks of flow are taken from it.
+    """
 
     frames: NDArray[np.int64]
     targets: NDArray[np.int64]
+    part: tuple[int, int] = (0, 0)
 
     @property
     def needed(self) -> NDArray[np.int64]:
@@ -73,6 +77,26 @@ class Window:
     def held(self) -> bool:
         """Whether the clip, or the part of it, was so short that frames are repeated."""
         return bool((np.diff(self.frames) == 0).any())
+
+    def pairs(self, stack: int, step: int, name: str) -> "Window":
+        """`stack` pairs of frames for each frame, one frame's after another's: they follow each other from the frame on, `step` apart.
+
+        Where fewer are left in the part they are its last ones; those of a frame that is held are each of a frame with itself.
+        Raises DataError if the part has fewer frames than one stack needs. A stack of one is the window itself.
+        """
+        if stack == 1:
+            return self
+        (first, last), reach = self.part, stack * step
+        if last - first < reach:
+            raise DataError(
+                f"{name} is shorter than a stack of flow",
+                frames=last - first + 1,
+                needed=f"{reach + 1} (data.flow.stack={stack}, {step} frames from one to the next)",
+                hint="a smaller data.flow.stack or data.window.flow_step, or leave the clip out of the manifest",
+            )
+        frames = np.minimum(self.frames, last - reach)[:, None] + step * np.arange(stack)
+        held = (self.targets == self.frames)[:, None]
+        return Window(frames.ravel(), np.where(held, frames, frames + step).ravel())
 
 
 def frames_inside(timestamps_s: NDArray[np.float64], start_s: float, end_s: float | None, *, closed: bool = False) -> NDArray[np.int64]:
@@ -107,7 +131,7 @@ def choose_window(
     check_long_enough(len(inside), config, name)
     steps = spread(len(inside), config, position)
     last = len(inside) - 1
-    return Window(inside[np.minimum(steps, last)], inside[np.minimum(steps + config.pair_step, last)])
+    return Window(inside[np.minimum(steps, last)], inside[np.minimum(steps + config.pair_step, last)], (int(inside[0]), int(inside[last])))
 
 
 def check_long_enough(available: int, config: WindowConfig, name: str, *, needed: int | None = None) -> None:
@@ -348,4 +372,4 @@ def window_in(
     last = len(inside) - 1
     steps = np.minimum(spread(len(inside), config, position, reach=reach), max(last - reach, 0))
     targets = steps + reach if reach <= last else steps
-    return Window(inside[steps], inside[targets])
+    return Window(inside[steps], inside[targets], (int(inside[0]), int(inside[last])))

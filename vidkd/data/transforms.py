@@ -102,6 +102,14 @@ def crop_flow(flow: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float
     return resize_flow(_cut(flow, geometry), geometry.size, geometry.size, flip=geometry.flip)
 
 
+def stack_channels(view: NDArray[Number], frames: int) -> NDArray[Number]:
+    """Fields (2, T * L, H, W), L for each of `frames` frames, as channels (2L, T, H, W): dx and dy of the first pair, then of the next."""
+    channels, fields, height, width = view.shape
+    if fields == frames:
+        return view
+    return view.reshape(channels, frames, -1, height, width).transpose(2, 0, 1, 3, 4).reshape(-1, frames, height, width)
+
+
 def _cut(array: NDArray[Number], geometry: Geometry) -> NDArray[Number]:
     return array[:, geometry.top : geometry.top + geometry.side, geometry.left : geometry.left + geometry.side]
 

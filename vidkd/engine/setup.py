@@ -111,7 +111,7 @@ def build_run_task(
 def _student(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]], clips: Clips | None) -> VideoClassifier:
     torch.manual_seed(config.train.seed)
     counts = {name: len(names) for name, names in targets.items()}
-    student = VideoClassifier(config.model, len(classes), config.view, counts, {"": classes, **targets})
+    student = VideoClassifier(config.model, len(classes), config.view, counts, {"": classes, **targets}, config.data.flow.stack)
     if clips is not None and (known := provenance(config.model.weights)) is not None:
         hint = "weights of a network that was trained on these groups, or of none"
         _check_unseen(f"model.weights {config.model.weights}", known["student"].get("learned"), clips, config.data.split, hint)
@@ -130,7 +130,8 @@ def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
     counts = {name: len(names) for name, names in manifest.targets.items()}
 
     def empty(run: RunConfig) -> VideoClassifier:
-        return VideoClassifier(dataclasses.replace(run.model, weights=None), len(manifest.classes), run.view, counts)
+        model = dataclasses.replace(run.model, weights=None)
+        return VideoClassifier(model, len(manifest.classes), run.view, counts, flow_stack=run.data.flow.stack)
 
     with torch.device("meta"):
         build_task(config.task, config.method, empty(config), empty(teacher))

@@ -215,7 +215,9 @@ class Anticipator:
             self.tally.skipped += 1
             self.tally.most_seen = max(self.tally.most_seen, len(self.observation.part(time_s).frames(times_s)))
             return []
-        seen = np.concatenate([window.needed if self.classifier.view == "flow" else window.frames for window in windows])
+        seen = np.concatenate([window.frames for window in windows])
+        if self.classifier.view == "flow":
+            seen = np.concatenate([seen, *(self.observation.reached(window).needed for window in windows)])
         return [_Due(time_s, ring.indices([seen.min(), seen.max()]), held, self._views(ring, windows))]
 
     def _views(self, ring: RecentFrames, windows: Sequence[Window]) -> list[NDArray[Any]]:

@@ -32,6 +32,7 @@ class ObservationWindow:
 
     protocol: what it was trained with. seconds: how far back its windows reach. gap_s: how far ahead the moment is of which it speaks;
     0 for a classifier that was trained without a gap. assumed: `seconds` is no setting of its training. pairs: flow pairs lie inside too.
+    stack: flow fields of each frame.
     """
 
     protocol: str
@@ -39,13 +40,15 @@ class ObservationWindow:
     gap_s: float
     assumed: bool
     pairs: bool
+    stack: int
     data: DataConfig
 
     @property
     def needed(self) -> int:
         """Frames of the video that a window reaches over; 1 where frames may be repeated."""
         window = self.data.window
-        return 1 if window.short_clip == "hold" else window.sampled_span + (window.pair_step if self.pairs else 0)
+        stacked = self.stack * window.pair_step + 1 if self.stack > 1 else 1
+        return max(stacked, 1 if window.short_clip == "hold" else window.sampled_span + (window.pair_step if self.pairs else 0))
 
     def part(self, time_s: float) -> Seconds:
         """The seconds that are seen at a time; the frame shown at that very time belongs to them."""
@@ -66,7 +69,13 @@ class ObservationWindow:
             window_in(self.part(time_s), timestamps_s, self.data.window, (number + 0.5) / clips, self.pairs, name)
             for number in range(clips)
         ]
+        for window in found:
+            self.reached(window, name)
         return found, any(window.held for window in found)
+
+    def reached(self, window: Window, name: str = "window") -> Window:
+        """The pairs of frames whose flow is seen with a window. Raises DataError where too few frames are there for a stack of it."""
+        return window.pairs(self.stack, self.data.window.pair_step, name)
 
 
 def observation_window(data: DataConfig, view: View, *, window_s: float | None = None) -> ObservationWindow:
@@ -99,6 +108,7 @@ def observation_window(data: DataConfig, view: View, *, window_s: float | None =
         gap_s=observe.gap_s if anticipates else 0.0,
         assumed=trained_s is None,
         pairs=view == "flow" or observe.protocol == "whole",  # windows of whole clips leave room for a pair whatever the view
+        stack=data.flow.stack if view == "flow" else 1,
         data=data,
     )
 
@@ -162,8 +172,9 @@ class RecentFrames:
         frames = np.stack([self._kept[place].working for place in window.frames])
         if not self._want_flow:
             return Footage(frames, None)
-        pairs = zip(window.frames, window.targets, strict=True)
-        return Footage(frames, np.stack([self._flow(self._kept[a], self._kept[b]) for a, b in pairs]).astype(np.float32))
+        pairs = window.pairs(self._config.flow.stack, self._config.window.pair_step, "window")
+        ends = zip(pairs.frames, pairs.targets, strict=True)
+        return Footage(frames, np.stack([self._flow(self._kept[a], self._kept[b]) for a, b in ends]).astype(np.float32))
 
     def _flow(self, first: _Kept, second: _Kept) -> NDArray[np.float16]:
         height, width = first.working.shape[:2]

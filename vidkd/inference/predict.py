@@ -16,7 +16,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.footage import Footage, FootageConfig, footage_of
 from vidkd.data.observation import SAME_S, Window, choose_window
-from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
+from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry, stack_channels
 from vidkd.runtime.clip_classifier import ClipClassifier
 from vidkd.runtime.metadata import View
 from vidkd.video import VideoReader, open_video
@@ -114,9 +114,9 @@ def _classify(classifier: ClipClassifier, video: VideoReader, window: Window, co
 
 
 def crop_view(view: View, footage: Footage, geometry: Geometry) -> NDArray[Any]:
-    """RGB uint8, or flow float32 in pixels of the crop, (C, T, size, size)."""
+    """RGB uint8, or flow float32 in pixels of the crop, (C, T, size, size), C twice the stack."""
     if view == "flow" and footage.flow is not None:
         array: NDArray[Any] = crop_flow(footage.flow, geometry)
     else:
         array = crop_frames(footage.frames, geometry)
-    return np.ascontiguousarray(array.transpose(3, 0, 1, 2))
+    return np.ascontiguousarray(stack_channels(array.transpose(3, 0, 1, 2), len(footage.frames)))

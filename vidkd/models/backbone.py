@@ -28,15 +28,16 @@ class InputSpec:
     size: int
     bound_px: float | None = None
 
-    def for_flow(self, bound_px: float = FLOW_BOUND_PX) -> "InputSpec":
-        """The specification of the same network on optical flow (dx, dy)."""
-        return InputSpec(mean=(0.0, 0.0), std=(FLOW_STD, FLOW_STD), frames=self.frames, size=self.size, bound_px=bound_px)
+    def for_flow(self, stack: int = 1) -> "InputSpec":
+        """The specification of the same network on optical flow, `stack` fields (dx, dy) a frame."""
+        channels = 2 * stack
+        return InputSpec(mean=(0.0,) * channels, std=(FLOW_STD,) * channels, frames=self.frames, size=self.size, bound_px=FLOW_BOUND_PX)
 
 
 class Normalise(nn.Module):
     """The raw view of a batch -> what the network was trained on.
 
-    rgb: uint8 in 0..255 or floating point in 0..1, (B, 3, T, H, W). flow: floating point pixels, (B, 2, T, H, W).
+    rgb: uint8 in 0..255 or floating point in 0..1, (B, 3, T, H, W). flow: floating point pixels, (B, 2L, T, H, W), L fields a frame.
     """
 
     mean: Tensor
@@ -49,7 +50,11 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1, 1), persistent=False)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Normalised clip of the same shape, in the floating-point type of the network."""
+        """Normalised clip of the same shape, in the floating-point type of the network. Raises ConfigError for other channels."""
+        channels = self.mean.shape[1]
+        if clip.shape[1] != channels:
+            mend = "the view rgb" if self.spec.bound_px is None else f"the view flow with data.flow.stack={channels // 2}"
+            raise ConfigError(f"this network sees {channels} channels, the clip has {clip.shape[1]}", hint=mend)
         values = clip.to(self.mean.dtype)
         if self.spec.bound_px is not None:
             values = values.clamp(-self.spec.bound_px, self.spec.bound_px) / self.spec.bound_px
@@ -109,9 +114,14 @@ class Backbone(nn.Module):
         self.layout = layout
         self.view = view
         self.stages: tuple[str, ...] = tuple(layout.stages)
-        self.input = layout.input if view == "rgb" else layout.input.for_flow()
+        self.input = layout.input
         if view == "flow":
-            take_flow(net)
+            self.read_flow(1)
+
+    def read_flow(self, stack: int) -> None:
+        """Let the network, freshly initialised, see `stack` flow fields a frame."""
+        self.input = self.layout.input.for_flow(stack)
+        take_flow(self.net, 2 * stack)
 
     def declare_channels(self, channels: Mapping[str, int]) -> None:
         """State how many channels some stages have, after their filters were removed. Raises KeyError for an unknown stage."""
@@ -157,23 +167,24 @@ def first_convolution(net: nn.Module) -> tuple[str, nn.Module]:
     raise ValueError(f"{type(net).__name__} has no convolution")
 
 
-def take_flow(net: nn.Module) -> None:
-    """Let a freshly initialised RGB network read two channels: two of its three filters, scaled to keep the response variance."""
+def take_flow(net: nn.Module, channels: int = 2) -> None:
+    """Let a freshly initialised network read so many channels: its filters in turn, scaled to keep the response variance."""
     _, convolution = first_convolution(net)
     assert isinstance(convolution, nn.Conv2d | nn.Conv3d)
     filters = convolution.weight.detach()
-    convolution.weight = nn.Parameter((filters[:, :2] * (filters.shape[1] / 2) ** 0.5).clone())
-    convolution.in_channels = 2
+    turns = torch.arange(channels, device=filters.device) % filters.shape[1]
+    convolution.weight = nn.Parameter(filters[:, turns] * (filters.shape[1] / channels) ** 0.5)
+    convolution.in_channels = channels
 
 
-def flow_filters(filters: Tensor) -> Tensor:
-    """Pretrained RGB filters (O, 3, ...) -> flow filters (O, 2, ...): the mean over RGB in both channels, times 3/2.
+def flow_filters(filters: Tensor, channels: int = 2) -> Tensor:
+    """Pretrained RGB filters (O, 3, ...) -> flow filters (O, channels, ...): the mean over RGB in every channel, times 3 / channels.
 
     The rule behind the factor: a clip with one value in all channels gives the same response before and after. The averaging is the
     cross-modality initialisation of Wang et al. 2016 (TSN), which leaves the scale unchanged.
     """
     mean = filters.mean(dim=1, keepdim=True)
-    return mean.expand(-1, 2, *mean.shape[2:]).clone() * (filters.shape[1] / 2)
+    return mean.expand(-1, channels, *mean.shape[2:]).clone() * (filters.shape[1] / channels)
 
 
 def freeze_norm_statistics(module: nn.Module) -> nn.Module:

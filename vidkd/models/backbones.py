@@ -24,9 +24,16 @@ def layout_of(name: str) -> Layout:
     return BACKBONES[name].layouts[name]
 
 
-def build_backbone(name: str, *, view: View = "rgb") -> Backbone:
-    """A backbone of `BACKBONES`, or of timm, for `view`, with random weights. Raises ConfigError for an unknown name."""
+def build_backbone(name: str, *, view: View = "rgb", flow_stack: int = 1) -> Backbone:
+    """A backbone of `BACKBONES`, or of timm, for `view`, with random weights. Raises ConfigError for an unknown name.
+
+    flow_stack: flow fields that the view flow has for each frame.
+    """
     if name.startswith(TIMM):
-        return TimmNet(name, view)
-    layout_of(name)
-    return BACKBONES[name](name, view)  # type: ignore[call-arg, arg-type]  # the constructor of every subclass
+        backbone: Backbone = TimmNet(name, view)
+    else:
+        layout_of(name)
+        backbone = BACKBONES[name](name, view)  # type: ignore[call-arg, arg-type]  # the constructor of every subclass
+    if view == "flow" and flow_stack > 1:
+        backbone.read_flow(flow_stack)
+    return backbone

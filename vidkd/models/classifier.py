@@ -1,5 +1,6 @@
 """A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer for each kind of label."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -62,6 +63,7 @@ class VideoClassifier(nn.Module):
 
     targets: further labels that the same vector is classified by, name -> classes (EPIC-KITCHENS: verb and noun next to the action).
     class_names: of the label (under "") and of each target, to tell whether the head of `config.weights` is for these classes.
+    flow_stack: flow fields that the view flow has for each frame (`data.flow.stack`).
 
     `random_parameters` names what `config.weights` did not bring: empty for a whole classifier of the same kind, which a teacher
     should be; only the head where the file holds another data set's classes; everything without weights.
@@ -76,6 +78,7 @@ class VideoClassifier(nn.Module):
         view: View,
         targets: Mapping[str, int] | None = None,
         class_names: Mapping[str, Sequence[str]] | None = None,
+        flow_stack: int = 1,
     ) -> None:
         super().__init__()
         self.config = config
@@ -83,7 +86,8 @@ class VideoClassifier(nn.Module):
         self.view = view
         self.targets = dict(targets or {})
         self.changes: tuple[dict[str, Any], ...] = ()
-        self.backbone = build_backbone(config.backbone, view=view)
+        self.flow_stack = flow_stack
+        self.backbone = build_backbone(config.backbone, view=view, flow_stack=flow_stack)
         if config.temporal.answers == "frames" and not self.backbone.frame_by_frame:
             raise ConfigError(
                 f"{config.backbone} sees later frames, so it has no answer after every frame",
@@ -92,7 +96,7 @@ class VideoClassifier(nn.Module):
         if config.temporal.shift != "none":
             self.backbone.shift(config.temporal.shift)
         spec = self.backbone.input
-        self.normalise = Normalise(spec if view == "rgb" else spec.for_flow(config.flow_bound_px))
+        self.normalise = Normalise(spec if view == "rgb" else dataclasses.replace(spec, bound_px=config.flow_bound_px))
         self.from_stage, self.to_stage = _attention_stages(self.backbone, config)
         stages = self.backbone.layout.stages
         self.pooling = AttentionPooling(config.attention, stages[self.from_stage], stages[self.to_stage])
@@ -131,7 +135,7 @@ class VideoClassifier(nn.Module):
         return tuple(dict.fromkeys([*(name for name in pooled if order(name) < order(str(self.config.freeze))), str(self.config.freeze)]))
 
     def forward(self, clip: Tensor | Mapping[str, Tensor], observed: Tensor | None = None) -> ClassifierOutput:
-        """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W).
+        """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2 flow_stack, T, H, W).
 
         In place of the clip the features of some stages may be given, from which the rest is computed.
         observed: (B,) shares of the clips that are seen, in (0, 1]; all where it is not given. Read only with `condition_on_observed`.

@@ -58,6 +58,7 @@ def classifier_payload(
         "seen": None if seen is None else list(seen),
         "learned": None if learned is None else dict(learned),
         "view": model.view,
+        "flow_stack": model.flow_stack,
         **({"changes": list(model.changes)} if model.changes else {}),
         "state": model.state_dict(),
     }
@@ -121,7 +122,8 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         parts = {"attention": AttentionConfig, "temporal": TemporalConfig}
         config = ModelConfig(**{name: parts[name](**of) if name in parts else of for name, of in saved["config"].items()})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
-        model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})
+        counts = {name: len(names) for name, names in targets.items()}
+        model = VideoClassifier(config, len(saved["classes"]), saved["view"], counts, flow_stack=saved.get("flow_stack", 1))
         apply_changes(model, saved.get("changes", ()))
         model.load_state_dict(content.get("ema") or saved["state"])
         classes = tuple(map(str, saved["classes"]))

@@ -119,7 +119,7 @@ def load_backbone(backbone: Backbone, state: State, source: str) -> None:
     parameters = {key.removeprefix(ours): value for key, value in state.items() if key.startswith(ours) and not key.startswith(head)}
     first = f"{first_convolution(backbone.net)[0]}.weight"
     if backbone.view == "flow" and first in parameters and parameters[first].shape[1] == 3:
-        parameters[first] = flow_filters(parameters[first])
+        parameters[first] = flow_filters(parameters[first], len(backbone.input.mean))
     check_state_dict(backbone.net.state_dict(), parameters, source)
     backbone.net.load_state_dict(parameters, strict=False)
 

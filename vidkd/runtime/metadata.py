@@ -28,7 +28,6 @@ Names = Annotated[tuple[str, ...], Bounds(min_length=1)]
 
 # Names of the inputs and outputs of an exported classifier.
 CLIP, OBSERVED, LOGITS, ATTENTION = "clip", "observed", "logits", "attention"
-CHANNELS: dict[View, int] = {"rgb": 3, "flow": 2}
 # The key that each style of head needs.
 STYLE_KEYS: dict[HeadStyle, str] = {"yolox": "strides", "yolov5": "boxes", "yolov8": "boxes", "darknet": "anchors", "boxes": "boxes"}
 
@@ -111,6 +110,8 @@ class ModelMetadata(_Metadata):
 class ClipFormat:
     """The clip that a network takes, (B, C, frames, size, size), raw: RGB uint8, or flow in pixels per flow step as float32.
 
+    C is 3, or 2 for each flow field of a frame.
+
     mean, std: what the network itself subtracts and divides by, per channel, of values in 0..1 (rgb) or -1..1 (flow); for the reader only.
     bound_px: flow is clipped to +- so many pixels and divided by them, in the network too; None for rgb.
     """
@@ -147,7 +148,7 @@ class ClassifierMetadata(_Metadata):
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(C, T, S, S) of one clip."""
-        return CHANNELS[self.view], self.input.frames, self.input.size, self.input.size
+        return len(self.input.mean), self.input.frames, self.input.size, self.input.size
 
     def output_sizes(self) -> dict[str, int]:
         """Outputs that hold logits, and how many: those of the classes first, then of the further labels."""

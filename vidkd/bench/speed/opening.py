@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError, first_line
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.direct import NAMES, open_directly
-from vidkd.runtime.metadata import CHANNELS, View
+from vidkd.runtime.metadata import View
 from vidkd.runtime.opening import library_name
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOW_SCORE = 0.01
 """Boxes below it are dropped: average precision wants the unsure ones too."""
+RGB = 3
+"""Channels of a frame."""
 MOST_COMPILED = 256
 """Graphs that torch.compile keeps of one network: one for each batch size and number of threads."""
 
@@ -46,15 +48,16 @@ class Input:
             return rng.random((count, *self.shape)).astype(self.dtype)
         if "flow" not in self.views:
             return rng.integers(0, 256, (count, *self.shape)).astype(np.uint8)
-        shapes = {view: (count, CHANNELS[view], *self.shape[1:]) for view in self.views}
+        channels = {"rgb": RGB, "flow": self.shape[0] - RGB * ("rgb" in self.views)}
+        shapes = {view: (count, channels[view], *self.shape[1:]) for view in self.views}
         parts = [rng.integers(0, 256, shape) if view == "rgb" else rng.normal(0, 4, shape) for view, shape in shapes.items()]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def clip_input(views: Sequence[View], frames: int, size: int) -> Input:
-    """Clips (C, frames, size, size): RGB uint8, or float32 where flow in pixels is a part of it."""
+def clip_input(views: Sequence[View], frames: int, size: int, *, flow_stack: int = 1) -> Input:
+    """Clips (C, frames, size, size): RGB uint8, or float32 where flow in pixels is a part of it, `flow_stack` fields a frame."""
     words = " and ".join(f"{view} {frames}x{size}x{size}" for view in views)
-    channels = sum(CHANNELS[view] for view in views)
+    channels = sum(RGB if view == "rgb" else 2 * flow_stack for view in views)
     return Input(shape=(channels, frames, size, size), dtype="float32" if "flow" in views else "uint8", views=tuple(views), words=words)
 
 
@@ -142,7 +145,7 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
         runs_on=_on(library_name(spec.what, runtime), classifier.device),
         threads=threads,
         answer=classifier,
-        input=clip_input([metadata.view], metadata.input.frames, metadata.input.size),
+        input=clip_input([metadata.view], metadata.input.frames, metadata.input.size, flow_stack=len(metadata.input.mean) // 2),
         model=classifier,
         classes=metadata.classes,
         data=shown_data(metadata, spec.what),
@@ -193,7 +196,7 @@ def _in_torch(
     torch.set_num_threads(threads)
     place = pick_device(device)
     network.to(place).eval()
-    form = clip_input([network.view], data.window.frames, data.transform.crop)
+    form = clip_input([network.view], data.window.frames, data.transform.crop, flow_stack=network.flow_stack)
     model = _compiled(network, form, spec.what) if spec.compile else network
     return OpenModel(
         kind="classifier",
@@ -271,7 +274,7 @@ def _two_streams(pair: Sequence[OpenModel]) -> OpenModel:
             raise ConfigError(f"two streams must see the same windows and name the same classes: other {name}", rgb=first, flow=second)
 
     def answer(both: NDArray[Any]) -> object:
-        images, motion = both[:, : CHANNELS["rgb"]].astype(np.uint8), np.ascontiguousarray(both[:, CHANNELS["rgb"] :], np.float32)
+        images, motion = both[:, :RGB].astype(np.uint8), np.ascontiguousarray(both[:, RGB:], np.float32)
         one, other = rgb.answer(images), flow.answer(motion)
         return (one.probabilities + other.probabilities) / 2  # type: ignore[attr-defined]
 
@@ -280,7 +283,7 @@ def _two_streams(pair: Sequence[OpenModel]) -> OpenModel:
         runs_on=rgb.runs_on if rgb.runs_on == flow.runs_on else f"{rgb.runs_on}; {flow.runs_on}",
         threads=rgb.threads,
         answer=answer,
-        input=clip_input(["rgb", "flow"], rgb.input.shape[1], rgb.input.shape[2]),
+        input=clip_input(["rgb", "flow"], *rgb.input.shape[1:3], flow_stack=flow.input.shape[0] // 2),
         classes=rgb.classes,
         data=flow.data,
         device=next((one.device for one in pair if one.device != "cpu"), "cpu"),
