@@ -53,10 +53,17 @@ LEARNING = (
         ("tests/data/test_transforms.py::test_frames_and_flow_get_the_same_crop_and_flip",),
     ),
     Mutant(
+        "stack of flow of one pair",
+        "vidkd/data/observation.py",
+        "frames = np.minimum(self.frames, last - reach)[:, None] + step * np.arange(stack)",
+        "frames = np.minimum(self.frames, last - reach)[:, None] + 0 * np.arange(stack)",
+        ("tests/data/test_flow_stacks.py::test_a_stack_follows_each_frame_and_ends_with_the_clip",),
+    ),
+    Mutant(
         "cache key without crop",
         "vidkd/data/cache.py",
-        "sizes = [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side]",
-        "sizes = [self.footage.decode_short_side]",
+        "sizes = [footage.transform.short_side, footage.transform.square, footage.decode_short_side]",
+        "sizes = [footage.decode_short_side]",
         ("tests/data/test_cache.py::test_the_key_changes_with_whatever_decides_the_content",),
     ),
     Mutant(
