@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidkd.base.errors import ConfigError
-from vidkd.data.groups import hold_out_groups, label_fraction
+from vidkd.data.groups import hold_out_groups, label_fraction, labels_per_class
 from vidkd.data.manifest import Clip
 
 
@@ -129,3 +129,14 @@ def test_unlabelled_groups_cost_no_label() -> None:
 def test_a_fraction_to_hold_out_must_leave_something(fraction: float) -> None:
     with pytest.raises(ConfigError, match="fraction to hold out"):
         hold_out_groups(clips_of({"a": [0]}), fraction, 0)
+
+
+def test_labels_per_class_take_one_clip_of_each_group_first() -> None:
+    clips = clips_of({"a": [0, 0, 0, 1], "b": [0, 1], "c": [0, 0, None], "d": [1]})
+    for seed in range(5):
+        kept = [clip for clip in labels_per_class(clips, 3, seed) if clip.label == 0]
+        assert {clip.group for clip in kept} == {"a", "b", "c"}
+    assert [clip.label for clip in labels_per_class(clips, 1, 0)].count(None) == 1
+    assert labels_per_class(clips, 9, 0) == clips
+    draws = [{clip.path for clip in labels_per_class(clips, count, 4)} for count in (1, 2, 3, 4)]
+    assert draws[0] < draws[1] < draws[2] < draws[3]

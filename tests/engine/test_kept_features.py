@@ -13,9 +13,15 @@ from vidkd.engine.config import RunConfig
 from vidkd.engine.features import frozen_networks, keep_features
 from vidkd.engine.fit import ClipTrainingRun, fit
 from vidkd.models.saved import load_classifier
+from vidkd.tasks import TASKS
 
 Config = Callable[..., RunConfig]
-FROZEN = [("all", "mean", "supervised"), ("stage2", "mean", "supervised"), ("all", "probabilistic", "attention_distillation")]
+FROZEN = [
+    ("all", "mean", "supervised"),
+    ("stage2", "mean", "supervised"),
+    ("all", "probabilistic", "attention_distillation"),
+    ("all", "soft", "motion_attention"),
+]
 
 
 def first_batch(run: ClipTrainingRun) -> dict:
@@ -26,7 +32,7 @@ def first_batch(run: ClipTrainingRun) -> dict:
 def test_a_step_from_kept_maps_is_the_step_from_clips(
     freeze: str, pooling: str, task: str, tiny_config: Config, tiny_teacher: Path, tmp_path: Path
 ) -> None:
-    over = {"teacher": str(tiny_teacher)} if task != "supervised" else {}
+    over = {"teacher": str(tiny_teacher)} if TASKS[task].needs_teacher else {}
     config = tiny_config(
         **{"task": task, "model.freeze": freeze, "model.attention.pooling": pooling, "model.dropout": 0.0, "data.features.views": 2},
         **{"data.features.folder": str(tmp_path / "features")},
@@ -81,7 +87,7 @@ def test_other_weights_have_other_maps(tiny_config: Config, tmp_path: Path) -> N
     for seed in (0, 1):
         run = ClipTrainingRun(config := tiny_config(**over, **{"train.seed": seed}), read_clips_of_run(config))
         keep_features(run.dataset, frozen_networks(run.task))
-        files.append(run.dataset.feature_file((0, 0)))
+        files.append(run.dataset.feature_file("rgb", (0, 0)))
     assert files[0] != files[1]
     assert all(file.is_file() for file in files)
 

@@ -18,6 +18,7 @@ from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
 from vidkd.models import AttentionConfig, ClassifierOutput, ModelConfig, VideoClassifier
 from vidkd.tasks import OWN, TASKS, Task, _registered, build_task
+from vidkd.tasks.motion_attention import MotionMap
 from vidkd.tasks.supervised import SupervisedConfig
 
 CLASSES = 3
@@ -127,6 +128,51 @@ def test_the_control_shows_the_map_of_another_clip(batch: Batch) -> None:
     torch.testing.assert_close(task(batch)["attention"], kl(student.attention["motion"], target))
     own = kl(student.attention["motion"], shown.attention["motion"])
     assert task(batch)["attention"].item() != pytest.approx(own.item(), rel=1e-3)
+
+
+def test_attention_and_logits_together(batch: Batch) -> None:
+    alone = task_of("attention_distillation", weight=0.7)
+    both = task_of("attention_distillation", weight=0.7, logits_weight=0.5, temperature=2.0)
+    student, shown = outputs(both, batch)
+    p, q = (F.log_softmax(output.logits / 2, 1) for output in (shown, student))
+    torch.testing.assert_close(both(batch)["loss"], alone(batch)["loss"] + 0.5 * 4 * (p.exp() * (p - q)).sum(1).mean())
+
+
+@pytest.mark.parametrize("teacher_map", ["same", "other"])
+def test_motion_attention(teacher_map: Any, batch: Batch) -> None:
+    task = task_of("motion_attention", classifier(maps="two"), weight=0.7, prior_weight=0.2, floor_px=0.1, teacher_map=teacher_map)
+    with torch.no_grad():
+        student = task.student(batch["rgb"])
+    moved = (batch["flow"].float() ** 2).sum(1).sqrt()
+    cells = torch.stack([moved[:, :, y : y + 8, x : x + 8].mean((2, 3)) for y in range(0, 32, 8) for x in range(0, 32, 8)], 2) + 0.1
+    target = (cells / cells.sum(2, keepdim=True)).view(4, 4, 4, 4)
+    time = student.attention["motion"].shape[1]
+    target = target.view(4, time, -1, 4, 4).mean(2)
+    target = target[[3, 0, 1, 2]] if teacher_map == "other" else target
+    motion, appearance = student.attention["motion"], student.attention["appearance"]
+    expected = kl(target.log(), motion)
+    prior = kl(appearance, torch.full_like(appearance, -math.log(16)))
+    losses = task(batch)
+    torch.testing.assert_close(losses["attention"], expected)
+    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + 0.7 * expected + 0.2 * prior)
+    few = task(unlabelled(batch, 0, 1, 2, 3))
+    torch.testing.assert_close(few["loss"], 0.7 * expected + 0.2 * prior)
+
+
+def test_where_nothing_moves_the_motion_map_is_even() -> None:
+    flow = torch.zeros(1, 2, 2, 16, 16)
+    flow[0, :, 1, :8, 8:] = torch.tensor([3.0, 4.0])[:, None, None]
+    motion = MotionMap(floor_px=0.5)
+    torch.testing.assert_close(
+        motion(motion.kept_maps(flow)["motion"]).exp()[0],
+        torch.tensor([[[1, 1], [1, 1]], [[0.5, 5.5], [0.5, 0.5]]]) / torch.tensor([4.0, 7.0])[:, None, None],
+    )
+
+
+@pytest.mark.parametrize(("settings", "match"), [({"pooling": "mean"}, "no attention map"), ({"softmax": "spatiotemporal"}, "each frame")])
+def test_motion_attention_needs_a_map_for_each_frame(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        task_of("motion_attention", classifier(**settings))
 
 
 def test_logits_kd(batch: Batch) -> None:

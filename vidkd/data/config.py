@@ -57,7 +57,8 @@ class DataConfig:
         split: name of the split in the manifest.
         validation_fraction: share of the training groups held out as `val`; 0 trains on all of them.
         label_fraction: share of the (remaining) training groups whose labels are used; smaller shares are subsets of larger ones.
-        unlabelled: training clips without a label, those that `label_fraction` leaves out and those of `unlabelled_manifest` are left out
+        labels_per_class: so many labelled clips of each class, of the groups that `label_fraction` leaves; by default all.
+        unlabelled: training clips without a label, those that the two leave out and those of `unlabelled_manifest` are left out
             (`none`) or seen without their labels (`use`), for what a teacher says of them.
         unlabelled_manifest: manifest of further clips, whose labels are not read.
         unlabelled_ratio: unlabelled clips for each labelled one in a batch.
@@ -84,6 +85,7 @@ class DataConfig:
     split: str = "1"
     validation_fraction: float = 0.0
     label_fraction: float = 1.0
+    labels_per_class: int | None = None
     unlabelled: Literal["none", "use"] = "none"
     unlabelled_manifest: str | None = None
     unlabelled_ratio: float = for_training(1.0)
@@ -111,6 +113,7 @@ class DataConfig:
             "eval_crops": (self.eval_crops >= 1, "be at least 1", {}),
             "validation_fraction": (0 <= self.validation_fraction < 1, "lie in [0, 1)", share),
             "label_fraction": (0 < self.label_fraction <= 1, "lie in (0, 1]", share),
+            "labels_per_class": (self.labels_per_class is None or self.labels_per_class >= 1, "be at least 1", {}),
             "unlabelled_ratio": (0 < self.unlabelled_ratio < math.inf, "be above 0", {}),
         }
         for key, (holds, must, lines) in checks.items():

@@ -115,20 +115,20 @@ class ClipDataset(Dataset[Sample]):
         clip = self.clips[number]
         return ((epoch + sum(draw)) % self.config.features.views, crc32(f"{clip.path} {clip.start_s}".encode("utf-8", "surrogatepass")))
 
-    def feature_file(self, item: tuple[int, ...]) -> Path:
-        """Where the feature store has the sample of an item."""
+    def feature_file(self, entry: str, item: tuple[int, ...]) -> Path:
+        """Where the feature store has an entry of the sample of an item."""
         epoch, number, *draw = item
         clip_number, view_number = divmod(number, self.views_per_clip)
-        return self._feature_file(self._key(epoch, clip_number, *draw), clip_number, view_number)
+        return self._feature_file(entry, self._key(epoch, clip_number, *draw), clip_number, view_number)
 
-    def _feature_file(self, key: tuple[int, ...], number: int, view_number: int) -> Path:
+    def _feature_file(self, entry: str, key: tuple[int, ...], number: int, view_number: int) -> Path:
         assert self.features is not None
         clip, config = self.clips[number], self.config
         status = _file(self.root, clip.path).stat()
         drawn = [self.seed, key, self.may_flip] if self.training else [view_number, config.eval_clips, config.eval_crops, self.fraction]
         parts = [dataclasses.asdict(part) for part in (config.transform, config.window, config.observe, config.flow)]
         interval = [clip.path, clip.start_s, clip.end_s, clip.onset_s, clip.fps, status.st_size, status.st_mtime_ns]
-        return self.features.file(self.training, drawn, parts, config.decode_short_side, config.decoder, interval)
+        return self.features.file(entry, self.training, drawn, parts, config.decode_short_side, config.decoder, interval)
 
     def _sample(self, key: tuple[int, ...], number: int, view_number: int) -> Sample:
         """key: what the random numbers depend on besides the seed."""
@@ -142,9 +142,9 @@ class ClipDataset(Dataset[Sample]):
         if self.config.observe.protocol != "whole":
             sample["observed"] = 1.0 if request.fraction is None else request.fraction
         if self.features is not None:
-            kept = self.features.read(self._feature_file(key, number, view_number))
+            kept = self.features.read({entry: self._feature_file(entry, key, number, view_number) for entry in self.features.networks})
             if kept is not None:
-                sample |= {name: bool(value) for name, value in kept.pop("sample", {}).items()} | kept
+                sample |= kept
                 if not self.views:
                     return sample
         use_index_file(self.index_file, self.root)

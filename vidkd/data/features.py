@@ -15,17 +15,16 @@ from vidkd.base.files import atomic_write
 from vidkd.data.cache import DiskQuota
 from vidkd.data.config import FeatureConfig
 
-FORMAT = 1
-
-Maps = dict[str, Tensor]
-"""Feature maps (C, T, H, W) of one sample by the stage that gave them, in half precision."""
+FORMAT = 2
+SAMPLE = "sample "
 
 
 class FeatureStore:
-    """One .npz file for each sample: the maps of every network in `networks`, by the entry of the batch that they stand for.
+    """One .npz file for each sample and network: its maps by stage.
 
-    networks: entry -> what decides its maps (weights, architecture, stages). A file's name is a hash of that and of what decides the
-    sample, so that other weights, sizes or windows never meet each other's files. Entries are safe to delete at any time.
+    networks: entry of the batch -> what decides the maps that stand there (weights, architecture, stages). A file's name is a hash of that
+    and of what decides the sample, so that other weights, sizes or windows never meet each other's files, and runs that share a network
+    share its files. Entries are safe to delete at any time.
     """
 
     def __init__(self, config: FeatureConfig, networks: Mapping[str, str]) -> None:
@@ -33,29 +32,31 @@ class FeatureStore:
         self.filled = False
         self.quota = DiskQuota(Path(config.folder), int(config.max_gb * 2**30))
 
-    def file(self, *decides: Any) -> Path:
+    def file(self, entry: str, *decides: Any) -> Path:
         """Where the maps of a sample lie; `decides`: plain values that decide its frames."""
-        rule = json.dumps([FORMAT, self.networks, decides], sort_keys=True, default=str)
+        rule = json.dumps([FORMAT, self.networks[entry], decides], sort_keys=True, default=str)
         key = hashlib.sha256(rule.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return Path(self.config.folder) / key[:2] / f"{key}.npz"
 
-    def read(self, file: Path) -> dict[str, Maps] | None:
-        """The maps by entry and stage; None if the file is missing or torn, or while the store is being filled."""
+    def read(self, files: Mapping[str, Path]) -> dict[str, Any] | None:
+        """Entry -> maps by stage, and what else is known of the sample; None if a file is missing or torn, or while the store is filled."""
         if not self.filled:
             return None
+        found: dict[str, Any] = {}
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                names = [name.split("/") for name in arrays.files]
-                found: dict[str, Maps] = {entry: {} for entry, _ in names}
-                for entry, stage in names:
-                    found[entry][stage] = torch.from_numpy(arrays[f"{entry}/{stage}"])
-                return found
+            for entry, file in files.items():
+                with np.load(file, allow_pickle=False) as arrays:
+                    maps = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+                found |= {name.removeprefix(SAMPLE): bool(maps.pop(name)) for name in list(maps) if name.startswith(SAMPLE)}
+                found[entry] = maps
         except (OSError, ValueError, EOFError):
             return None
+        return found
 
-    def write(self, file: Path, maps: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Keep the maps of a sample. Raises DataError where they would pass the bound, WriteError where they cannot be written."""
-        arrays = {f"{entry}/{stage}": tensor.half().numpy() for entry, of in maps.items() for stage, tensor in of.items()}
+    def write(self, file: Path, maps: Mapping[str, Tensor], sample: Mapping[str, Tensor]) -> None:
+        """Keep maps, and what else is known of the sample. Raises DataError where they pass the bound, WriteError if they cannot be written."""
+        arrays = {stage: tensor.half().numpy() for stage, tensor in maps.items()}
+        arrays |= {SAMPLE + name: value.numpy() for name, value in sample.items()}
         if not self.quota.take(sum(array.nbytes for array in arrays.values())):
             raise DataError(
                 f"the activations of frozen stages do not fit into data.features.max_gb = {self.config.max_gb:g}",

@@ -44,6 +44,23 @@ def label_fraction(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
     return [clip for clip in clips if clip.group in kept or clip.group not in counts]
 
 
+def labels_per_class(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
+    """`count` labelled clips of each class (all that there are, where these are fewer), from as many groups as possible.
+
+    Nested: with the same seed a smaller count is a subset of a larger one. Keeps the order of `clips`; those without a label cost none
+    and are kept.
+    """
+    turns: Counter[tuple[int | None, str]] = Counter()
+    ranks: dict[int | None, list[tuple[int, bytes, int]]] = {}
+    for number in sorted(range(len(clips)), key=lambda number: _draw(str(seed), f"{clips[number].path} {clips[number].start_s}")):
+        clip = clips[number]
+        if clip.is_labelled:
+            ranks.setdefault(clip.label, []).append((turns[clip.label, clip.group], _draw(str(seed), clip.group), number))
+            turns[clip.label, clip.group] += 1
+    kept = {number for rank in ranks.values() for *_, number in sorted(rank)[:count]}
+    return [clip for number, clip in enumerate(clips) if number in kept or not clip.is_labelled]
+
+
 def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:
     """The groups of the first walk that brings every class with two groups; of the walk that brings most, if none of ATTEMPTS does."""
     most = sum(groups >= 2 for groups in _groups_of_each(counts).values())

@@ -10,7 +10,7 @@ from pathlib import Path
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.settings import config_stem, place_of
 from vidkd.data.config import DataConfig
-from vidkd.data.groups import hold_out_groups, label_fraction
+from vidkd.data.groups import hold_out_groups, label_fraction, labels_per_class
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.layouts.common import NO_DATA
 from vidkd.data.manifest import Clip, Manifest, manifest_identity
@@ -112,6 +112,8 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
             log.warning("data.validation_fraction is set: the %d `val` clips of the manifest judge nothing", len(val))
         train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
     kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
+    if config.labels_per_class is not None:
+        kept = labels_per_class(kept, config.labels_per_class, config.split_seed)
     # groups are drawn before clips of which nothing can be observed fall out: teacher and student, who observe otherwise, draw the same
     chosen = {id(clip) for clip in kept if clip.is_labelled}
     every = {name: split_observable(clips, config.observe) for name, clips in (("train", train), ("val", val), ("test", test))}
@@ -168,7 +170,7 @@ def unlabelled_clips(
     if not found:
         raise DataError(
             "data.unlabelled is `use`, but there is no unlabelled clip",
-            hint="data.label_fraction below 1, rows without a label, or data.unlabelled_manifest",
+            hint="data.label_fraction below 1, data.labels_per_class, rows without a label, or data.unlabelled_manifest",
         )
     return found
 

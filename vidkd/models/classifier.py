@@ -1,6 +1,7 @@
 """A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer for each kind of label."""
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -93,8 +94,6 @@ class VideoClassifier(nn.Module):
                 f"{config.backbone} sees later frames, so it has no answer after every frame",
                 hint="model.backbone: timm:NAME, or model.temporal.answers: clip",
             )
-        if config.temporal.shift != "none":
-            self.backbone.shift(config.temporal.shift)
         spec = self.backbone.input
         self.normalise = Normalise(spec if view == "rgb" else dataclasses.replace(spec, bound_px=config.flow_bound_px))
         self.from_stage, self.to_stage = _attention_stages(self.backbone, config)
@@ -109,6 +108,8 @@ class VideoClassifier(nn.Module):
         self.random_parameters = self._load(config, class_names or {})
         if config.freeze is not None:
             freeze_stages(self.backbone, config.freeze)
+        if config.temporal.shift != "none":
+            self.backbone.shift(config.temporal.shift)
 
     def _load(self, config: ModelConfig, class_names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         if config.weights is None:
@@ -133,6 +134,19 @@ class VideoClassifier(nn.Module):
             return tuple(dict.fromkeys(pooled))
         order = self.backbone.stages.index
         return tuple(dict.fromkeys([*(name for name in pooled if order(name) < order(str(self.config.freeze))), str(self.config.freeze)]))
+
+    def kept_maps(self, clip: Tensor) -> dict[str, Tensor]:
+        """The features (B, C, T, H, W) of `kept_stages` of a raw clip."""
+        features = self.backbone(self.normalise(clip.to(self.fc.weight.device)))
+        return {stage: features[stage] for stage in self.kept_stages()}
+
+    def kept_identity(self) -> str:
+        """What decides these features: the architecture and all weights of the backbone."""
+        rule = hashlib.sha256(repr((self.config.backbone, self.config.temporal.shift, self.view, self.kept_stages())).encode())
+        for name, tensor in self.backbone.state_dict().items():
+            rule.update(name.encode())
+            rule.update(tensor.cpu().contiguous().numpy().tobytes())
+        return rule.hexdigest()
 
     def forward(self, clip: Tensor | Mapping[str, Tensor], observed: Tensor | None = None) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2 flow_stack, T, H, W).

@@ -39,13 +39,13 @@ def shift_residual_branches(net: nn.Module, *, causal: bool = False) -> ShiftedI
     """Put a shift before the first convolution of every residual branch of an image network of timm; the identity stays unshifted.
 
     The placement of the paper: before `conv1` of every block of a ResNet, before the expansion of the blocks of a MobileNet or
-    EfficientNet that have a residual connection.
+    EfficientNet that have a residual connection. Branches that do not train get none (ours): they could not learn to use it.
     """
     shift = ShiftedInput(causal=causal)
     for block in net.modules():
         if getattr(block, "has_skip", type(block).__name__ in ("BasicBlock", "Bottleneck")):
             first = next((layer for layer in block.modules() if isinstance(layer, nn.Conv2d)), None)
-            if first is not None:
+            if first is not None and first.weight.requires_grad:
                 first.register_forward_pre_hook(shift)
                 shift.layers += 1
     return shift

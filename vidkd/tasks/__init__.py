@@ -14,6 +14,7 @@ from vidkd.tasks.d3d import D3D
 from vidkd.tasks.generalized_distillation import GeneralizedDistillation
 from vidkd.tasks.logits_kd import LogitsKD
 from vidkd.tasks.mars import Mars
+from vidkd.tasks.motion_attention import MotionAttention
 from vidkd.tasks.supervised import Supervised
 from vidkd.tasks.task import Batch, Task, TaskConfig
 
@@ -29,6 +30,7 @@ OWN: Mapping[str, type[Task]] = {
     "generalized_distillation": GeneralizedDistillation,
     "logits_kd": LogitsKD,
     "mars": Mars,
+    "motion_attention": MotionAttention,
 }
 
 

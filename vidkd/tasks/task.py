@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,27 @@ class Trainable(nn.Module):
         self.load_state_dict(state, strict=False)
 
 
+class KeptNetwork(Protocol):
+    """What gives the same maps for the same sample in every epoch, so that they can be kept (`data.features`)."""
+
+    @property
+    def view(self) -> str:
+        """What it sees of a clip."""
+        ...
+
+    def kept_stages(self) -> tuple[str, ...]:
+        """Names of what is kept."""
+        ...
+
+    def kept_identity(self) -> str:
+        """What decides the maps, besides the sample."""
+        ...
+
+    def kept_maps(self, clip: Tensor) -> Mapping[str, Tensor]:
+        """The maps (B, C, T, H, W) of a raw clip by stage."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """Settings that every task has.
@@ -87,6 +108,11 @@ class Task(Trainable):
     def views(self) -> tuple[str, ...]:
         """Views that a training batch must hold."""
         return tuple(dict.fromkeys([self.student.view, *([self.teacher.view] if self.teacher is not None else [])]))
+
+    @property
+    def kept_teacher(self) -> KeptNetwork | None:
+        """What teaches, as far as its maps can be kept; they come in the entry `TEACHER` of a batch."""
+        return self.teacher
 
     def train(self, mode: bool = True) -> "Task":
         """As of any module, but the teacher stays in eval mode."""

@@ -78,6 +78,7 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
         validation_fraction=spec.validation_fraction,
         split_seed=spec.split_seed,
         label_fraction=1.0,
+        labels_per_class=None,
         unlabelled="none",
         unlabelled_manifest=None,
         eval_clips=1,
