@@ -54,7 +54,7 @@ class FeatureStore:
         return found
 
     def write(self, file: Path, maps: Mapping[str, Tensor], sample: Mapping[str, Tensor]) -> None:
-        """Keep maps, and what else is known of the sample. Raises DataError where they pass the bound, WriteError if they cannot be written."""
+        """Keep maps, and what else is known of the sample. Raises DataError past the bound, WriteError if it cannot."""
         arrays = {stage: tensor.half().numpy() for stage, tensor in maps.items()}
         arrays |= {SAMPLE + name: value.numpy() for name, value in sample.items()}
         if not self.quota.take(sum(array.nbytes for array in arrays.values())):

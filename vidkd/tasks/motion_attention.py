@@ -103,8 +103,9 @@ class MotionMap(nn.Module):
         return f"{self.STAGE} {self.CELL}"
 
     def kept_maps(self, clip: Tensor) -> dict[str, Tensor]:
-        """Flow in pixels (B, 2, T, H, W) -> mean magnitude of each cell (B, 1, T, H / CELL, W / CELL)."""
-        return {self.STAGE: functional.avg_pool3d(clip.float().norm(dim=1, keepdim=True), (1, self.CELL, self.CELL), ceil_mode=True)}
+        """Flow in pixels (B, 2 for each field of the stack, T, H, W) -> mean magnitude of each cell (B, 1, T, H / CELL, W / CELL)."""
+        magnitude = clip.float().unflatten(1, (-1, 2)).norm(dim=2).mean(1, keepdim=True)
+        return {self.STAGE: functional.avg_pool3d(magnitude, (1, self.CELL, self.CELL), ceil_mode=True)}
 
     def forward(self, magnitude: Tensor) -> Tensor:
         """Magnitude (B, 1, T, H, W) -> log-probabilities (B, T, H, W), each frame's sum to one."""
