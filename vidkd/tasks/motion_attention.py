@@ -104,7 +104,8 @@ class MotionMap(nn.Module):
 
     def kept_maps(self, clip: Tensor) -> dict[str, Tensor]:
         """Flow in pixels (B, 2 for each field of the stack, T, H, W) -> mean magnitude of each cell (B, 1, T, H / CELL, W / CELL)."""
-        magnitude = clip.float().unflatten(1, (-1, 2)).norm(dim=2).mean(1, keepdim=True)
+        fields = clip.float().reshape(len(clip), -1, 2, *clip.shape[2:])
+        magnitude = fields.norm(dim=2).mean(1, keepdim=True)
         return {self.STAGE: functional.avg_pool3d(magnitude, (1, self.CELL, self.CELL), ceil_mode=True)}
 
     def forward(self, magnitude: Tensor) -> Tensor:
