@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,10 @@ VARIANTS = {
 def test_the_key_changes_with_whatever_decides_the_content(video: Path, cache: ClipCache, variant: str) -> None:
     other = ClipCache(CacheConfig(folder=str(cache.folder)), config(**VARIANTS[variant]))
     assert other.key(video, clip("a.mp4")) != cache.key(video, clip("a.mp4"))
+
+
+def test_a_cache_goes_to_other_processes_whole(video: Path, cache: ClipCache) -> None:
+    assert pickle.loads(pickle.dumps(cache)).key(video, clip("a.mp4")) == cache.key(video, clip("a.mp4"))
 
 
 def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -> None:

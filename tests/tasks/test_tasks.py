@@ -20,9 +20,11 @@ from vidkd.models import AttentionConfig, ClassifierOutput, ModelConfig, VideoCl
 from vidkd.tasks import OWN, TASKS, Task, _registered, build_task
 from vidkd.tasks.motion_attention import MotionMap
 from vidkd.tasks.supervised import SupervisedConfig
+from vidkd.tasks.task import SolvedTask
 
 CLASSES = 3
 DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
+TRAINED = sorted(name for name, kind in TASKS.items() if not issubclass(kind, SolvedTask))
 Batch = dict[str, Tensor]
 
 
@@ -236,7 +238,7 @@ def test_attention_transfer(stages: tuple[str, ...], used: tuple[str, ...], batc
 # --- what holds for every task ---
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_gradient_reaches_the_student_alone(name: str, batch: Batch) -> None:
     task = task_of(name)
     losses = task(batch)

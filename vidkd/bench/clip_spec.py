@@ -14,7 +14,7 @@ from vidkd.base.yaml_files import merge
 from vidkd.bench.study import BaseMethodSpec, BaseStudySpec, BaseTuningSpec, CellKey, Chosen, Phase, check_known
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
-from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.config import RunConfig, check_solvable, load_config
 
 if TYPE_CHECKING:
     from vidkd.bench.clip_study import ClipStudy

@@ -61,6 +61,17 @@ def labels_per_class(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]
     return [clip for number, clip in enumerate(clips) if number in kept or not clip.is_labelled]
 
 
+def group_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[int]:
+    """The part (0 to `folds` - 1) of each clip for cross-validation: whole groups, of each class about as many in every part.
+
+    Fewer parts are used where there are fewer groups. Depends on the seed and the clips' groups and labels, not on their order.
+    """
+    waiting = _queues(_count(clips), str(seed))
+    order = dict.fromkeys(group for label in sorted(waiting) for group in reversed(waiting[label]))
+    part = {group: number % folds for number, group in enumerate(order)}
+    return [part.get(clip.group, 0) for clip in clips]
+
+
 def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:
     """The groups of the first walk that brings every class with two groups; of the walk that brings most, if none of ATTEMPTS does."""
     most = sum(groups >= 2 for groups in _groups_of_each(counts).values())

@@ -10,7 +10,8 @@ from vidkd.base.settings import as_dict, load_settings, merge
 from vidkd.data.config import DataConfig
 from vidkd.engine.loop_config import LoopConfig, OptimConfig, TrainConfig
 from vidkd.models import ModelConfig
-from vidkd.tasks import TASK_CONFIGS, TASKS
+from vidkd.tasks import OWN, TASK_CONFIGS, TASKS
+from vidkd.tasks.task import SolvedTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class RunConfig(LoopConfig):
     method: Any = None
 
     def __post_init__(self) -> None:
-        if self.task == "supervised" and self.data.unlabelled == "use":
-            raise ConfigError("task supervised learns nothing from clips without a label", hint="data.unlabelled: none")
+        if (self.task == "supervised" or solved_task(self.task)) and self.data.unlabelled == "use":
+            raise ConfigError(f"task {self.task} learns nothing from clips without a label", hint="data.unlabelled: none")
         if self.answers_for_frames:
             self.data.observe.judged_frames(self.data.window)
 
@@ -72,6 +73,18 @@ class RunConfig(LoopConfig):
     def unused(cls, task: str, /) -> tuple[str, ...]:
         """What names a teacher, for a task that has none."""
         return () if TASKS[task].needs_teacher else ("teacher", "teacher_settings")
+
+
+def solved_task(name: str) -> type[SolvedTask] | None:
+    """The task of this name if it is solved, without gradient steps."""
+    task = OWN.get(name)
+    return task if task is not None and issubclass(task, SolvedTask) else None
+
+
+def check_solvable(config: RunConfig) -> None:
+    """Raise ConfigError as `SolvedTask.check`, of a task that is solved."""
+    if (task := solved_task(config.task)) is not None:
+        task.check(config.model, config.init)
 
 
 def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> RunConfig:

@@ -344,6 +344,14 @@ def area_weights(fractions: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray((np.append(widths, 0) + np.append(0, widths)) / 2 / widths.sum(), np.float64)
 
 
+def judged_set(model: VideoClassifier | ExportedModule, clips: Clips, subset: str, data: DataConfig, fraction: float | None) -> ClipDataset:
+    """The samples by which `model` is judged on a subset, as activations of its frozen stages where these are kept."""
+    dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
+    if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
+        keep_features(dataset, {model.view: (model.view, model)})
+    return dataset
+
+
 def judge(
     model: VideoClassifier | ExportedModule,
     clips: Clips,
@@ -366,12 +374,9 @@ def judge(
     one_pass = isinstance(model, VideoClassifier) and model.config.temporal.answers == "frames" and data.observe.protocol == "whole"
     frames: Mapping[float, int] = data.observe.judged_frames(data.window) if one_pass else {}
     for fraction in data.observe.judged_fractions:
-        dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
-        if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
-            keep_features(dataset, {model.view: (model.view, model)})
         found = evaluate_frames(
             model,
-            dataset,
+            judged_set(model, clips, subset, data, fraction),
             classes,
             list(frames.values()) or [None],
             device=device,

@@ -15,7 +15,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import check_same_data, is_finished, read_resume
 from vidkd.engine.clips import Clips, read_clips_of_run
-from vidkd.engine.config import RunConfig, teacher_config
+from vidkd.engine.config import RunConfig, check_solvable, solved_task, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import MAIN_METRIC, judge
 from vidkd.engine.features import frozen_networks, keep_features
@@ -28,13 +28,14 @@ from vidkd.engine.setup import (
     check_trains,
     labelled_batch,
     learned_record,
+    student_payload,
     total_steps,
     training_sampler,
     training_set,
 )
+from vidkd.engine.solve import solve_in_folder
 from vidkd.engine.training_run import Batch, TrainingRun
 from vidkd.models import VideoClassifier
-from vidkd.models.saved import classifier_payload
 from vidkd.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,12 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     resume: "auto" resumes from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
+    check_solvable(config)
     clips = read_clips_of_run(config)
     check_trains(clips, config)
     check_validation(config.train, validates=bool(clips.val), samples="clips")
+    if solved_task(config.task):
+        return solve_in_folder(config, clips, run_name(config, clips), resume=resume, quiet=quiet)
     _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
@@ -145,10 +149,7 @@ class ClipTrainingRun(TrainingRun):
 
     def student_payload(self) -> dict[str, Any]:
         """As `TrainingRun`."""
-        manifest = self.clips.manifest
-        return classifier_payload(
-            self.task.student, manifest.classes, manifest.targets, seen=self.clips.trained_classes, learned=self.learned
-        )
+        return student_payload(self.task.student, self.clips, self.learned)
 
     def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
         """As `TrainingRun`, on the `val` clips."""

@@ -21,7 +21,7 @@ from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
-from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.models.saved import classifier_payload, load_classifier, read_checkpoint
 from vidkd.models.weights import provenance
 from vidkd.tasks import Task, build_task
 
@@ -177,6 +177,12 @@ def learned_record(config: RunConfig, clips: Clips) -> dict[str, Any]:
     settings = {name: getattr(config.data, name) for name in SETTINGS}
     earlier = [student.get("learned") for student in students]
     return record_of(clips.manifest.root, [*clips.train, *clips.unlabelled], settings, earlier=earlier)
+
+
+def student_payload(student: VideoClassifier, clips: Clips, learned: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a checkpoint that describes the student of a run. learned: `learned_record`."""
+    manifest = clips.manifest
+    return classifier_payload(student, manifest.classes, manifest.targets, seen=clips.trained_classes, learned=learned)
 
 
 def _initialise(student: VideoClassifier, path: str, clips: Clips | None, split: str) -> None:

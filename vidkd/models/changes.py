@@ -1,8 +1,9 @@
-"""How a network departs from what its constructor builds: plans that compression records and a checkpoint carries.
+"""How a network departs from what its constructor builds: plans that a checkpoint carries, most of them recorded by compression.
 
 A plan is plain values (JSON, YAML, `weights_only`), and names layers by their path: ``{"kind": "prune", "layers": {"backbone.net.stem.0":
 {"out_channels": 12}}}`` gives sizes, ``{"kind": "factorise", "layers": {"fc": {"method": "channel", "ranks": [4]}}}`` says what a layer is
-replaced by. Plans are applied in order to a fresh network, and weights are loaded after.
+replaced by, and ``{"kind": "nearest", "layers": {"fc": {"counts": [6, 6], "temperature": 0.05}}}`` replaces it by a `NearestExample`. Plans
+are applied in order to a fresh network, and weights are loaded after.
 
 Layers of low rank, whose weight is a product of smaller ones, are of these kinds:
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from vidkd.base.errors import CheckpointError
+from vidkd.models.nearest import NearestExample
 
 Method = Literal["channel", "spatial", "tucker"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -132,12 +134,14 @@ def apply_changes(net: nn.Module, plans: Iterable[Mapping[str, Any]]) -> None:
                 module = net.get_submodule(name)
                 if plan["kind"] == "prune":
                     _resize(module, entry)
+                elif plan["kind"] == "nearest":
+                    replace_module(net, name, NearestExample(module.in_features, **entry))  # type: ignore[arg-type]
                 else:
                     replace_module(net, name, low_rank(module, entry["method"], entry["ranks"]))  # type: ignore[arg-type]
             if plan.get("stages"):
                 recorded.declare_channels(plan["stages"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError("a plan of compression does not fit the network", reason=f"{type(error).__name__}: {error}") from error
+            raise CheckpointError("a plan of changes does not fit the network", reason=f"{type(error).__name__}: {error}") from error
         if hasattr(recorded, "changes"):
             recorded.changes = (*recorded.changes, dict(plan))
 

@@ -12,9 +12,11 @@ from vidkd.tasks.attention_distillation import AttentionDistillation
 from vidkd.tasks.attention_transfer import AttentionTransfer
 from vidkd.tasks.d3d import D3D
 from vidkd.tasks.generalized_distillation import GeneralizedDistillation
+from vidkd.tasks.linear_probe import LinearProbe
 from vidkd.tasks.logits_kd import LogitsKD
 from vidkd.tasks.mars import Mars
 from vidkd.tasks.motion_attention import MotionAttention
+from vidkd.tasks.nearest_neighbour import NearestNeighbour
 from vidkd.tasks.supervised import Supervised
 from vidkd.tasks.task import Batch, Task, TaskConfig
 
@@ -28,9 +30,11 @@ OWN: Mapping[str, type[Task]] = {
     "attention_transfer": AttentionTransfer,
     "d3d": D3D,
     "generalized_distillation": GeneralizedDistillation,
+    "linear_probe": LinearProbe,
     "logits_kd": LogitsKD,
     "mars": Mars,
     "motion_attention": MotionAttention,
+    "nearest_neighbour": NearestNeighbour,
 }
 
 

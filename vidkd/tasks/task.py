@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.losses.reduction import clip_mean, widen
-from vidkd.models import ClassifierOutput, VideoClassifier
+from vidkd.models import ClassifierOutput, ModelConfig, VideoClassifier
 
 Batch = Mapping[str, Any]
 TEACHER = "teacher"
@@ -144,6 +144,50 @@ class Task(Trainable):
             return clip_mean(loss_B, for_answers(batch["weight"], output) * (label >= 0))
 
         return sum_over_labels(loss, answers_of(output), labels_of(output, batch))
+
+
+class Rows(NamedTuple):
+    """What a frozen network makes of the training clips, N rows, one for each window that is read of a clip.
+
+    vectors: (N, D) pooled. labels: kind of label, "" for the main one -> (N,), -1 for none. folds: (N,) parts of whole groups, from 0,
+    for cross-validation.
+    """
+
+    vectors: Tensor
+    labels: Mapping[str, Tensor]
+    folds: Tensor
+
+
+class SolvedTask(Task):
+    """A head that is found at once from the vectors of a frozen network, without gradient steps; `optim` and the length are not read."""
+
+    needs_teacher = False
+
+    @classmethod
+    def check(cls, model: ModelConfig, init: str | None) -> None:
+        """Raise ConfigError for a network of which more than the head would have to be trained, or with random weights."""
+        if model.freeze != "all":
+            raise ConfigError(
+                "this task finds the head alone, so the backbone must be frozen", found=model.freeze, hint="model.freeze: all"
+            )
+        if model.weights is None and init is None:
+            raise ConfigError("this task needs a trained backbone", hint="model.weights: pretrained, or a file; or --init runs/<run>")
+        if model.attention.map_names or model.temporal.pooling not in ("mean", "difference"):
+            raise ConfigError(
+                "this task cannot train what pools the frames",
+                found=f"attention {model.attention.pooling}, temporal {model.temporal.pooling}",
+                hint="model.attention.pooling: mean, and model.temporal.pooling: mean or difference",
+            )
+
+    @property
+    def heads(self) -> dict[str, tuple[str, int]]:
+        """Of every kind of label the name of its linear layer in the student, and the number of classes."""
+        student = self.student
+        return {"": ("fc", student.num_classes), **{name: (f"target_fc.{name}", count) for name, count in student.targets.items()}}
+
+    def solve(self, rows: Rows) -> dict[str, Any]:
+        """Find the head of every kind of label; returns how it was found, as plain values."""
+        raise NotImplementedError
 
 
 def logits_of(output: ClassifierOutput) -> dict[str, Tensor]:

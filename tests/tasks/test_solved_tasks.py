@@ -1,0 +1,191 @@
+"""Heads that are found without gradient steps: the solution itself, how it is chosen, and runs that end with it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch.nn import functional as F
+
+from vidkd.base.errors import ConfigError
+from vidkd.data.groups import group_folds
+from vidkd.data.manifest import Clip
+from vidkd.engine.clips import read_clips_of_run
+from vidkd.engine.config import RunConfig
+from vidkd.engine.evaluate import judge
+from vidkd.engine.fit import fit
+from vidkd.engine.solve import pooled_rows
+from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.saved import load_classifier
+from vidkd.tasks import build_task
+from vidkd.tasks.linear_probe import ABSENT, LogisticRegression, choose_strength
+from vidkd.tasks.task import Rows
+
+Config = Callable[..., RunConfig]
+CPU = torch.device("cpu")
+
+
+def sample(clips: int, channels: int, classes: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of unequal scales about means of their class, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(clips) % classes
+    vectors = spread * rng.normal(size=(clips, channels)) + 0.8 * rng.normal(size=(classes, channels))[labels]
+    return vectors * rng.uniform(0.1, 30, channels) + rng.uniform(-5, 5, channels), labels
+
+
+@pytest.mark.parametrize(("clips", "channels"), [(40, 6), (12, 30)])
+def test_the_probe_is_the_minimum_that_another_solver_finds(clips: int, channels: int) -> None:
+    vectors, labels = sample(clips, channels)
+    inputs, targets = torch.from_numpy((vectors - vectors.mean(0)) / vectors.std(0)), torch.from_numpy(labels)
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        solution = torch.tensor(flat.reshape(3, -1), requires_grad=True)
+        weight, bias = solution[:, :-1], solution[:, -1]
+        value = F.cross_entropy(inputs @ weight.T + bias, targets) + 0.05 / 2 * weight.square().sum()
+        value.backward()
+        assert solution.grad is not None
+        return float(value.detach()), solution.grad.numpy().ravel()
+
+    other = minimize(loss, np.zeros(3 * (channels + 1)), jac=True, method="Newton-CG", options={"xtol": 1e-12})
+    solution = other.x.reshape(3, -1)
+    expected = inputs.numpy() @ solution[:, :-1].T + solution[:, -1]
+    weight, bias = LogisticRegression(vectors, labels, 3).solve(0.05)
+    logits = vectors @ weight.T + bias
+    np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=1e-5)
+
+
+def test_a_class_without_clips_is_never_named_and_a_constant_channel_says_nothing() -> None:
+    vectors, labels = sample(20, 4, classes=2)
+    vectors[:, 1] = 0.1
+    weight, bias = LogisticRegression(vectors, labels * 2, 3).solve(0.1)
+    assert not weight[1].any()
+    assert bias[1] == ABSENT
+    assert np.abs(weight[:, 1]).max() < 1e-12
+    assert set((vectors @ weight.T + bias).argmax(1)) <= {0, 2}
+
+
+def test_the_strength_is_the_one_that_names_most_clips_of_the_left_out_parts() -> None:
+    vectors, labels = sample(60, 40, seed=3, spread=3.0)
+    folds, strengths = np.arange(60) // 3 % 4, (1e-4, 0.3, 50.0)
+    strength, tried = choose_strength(vectors, labels, 3, folds, strengths)
+    right = []
+    for each in strengths:
+        named = np.empty(60)
+        for fold in range(4):
+            weight, bias = LogisticRegression(vectors[folds != fold], labels[folds != fold], 3).solve(each)
+            named[folds == fold] = (vectors[folds == fold] @ weight.T + bias).argmax(1)
+        right.append((named == labels).mean())
+    assert [row["top1"] for row in tried] == pytest.approx(right, abs=1e-6)
+    assert max(right) == right[strengths.index(strength)]
+    assert len(set(right)) > 1
+
+
+def test_of_one_group_the_strength_is_the_middle_one() -> None:
+    assert choose_strength(*sample(9, 4), 3, np.zeros(9, np.int64), (0.1, 1.0, 10.0)) == (1.0, [])
+
+
+def test_parts_are_whole_groups_and_hold_every_class() -> None:
+    clips = [
+        Clip(path=f"{label}/{group}/{n}.mp4", label=label, group=f"{label}{group}", subsets={})
+        for label in range(5)
+        for group in range(5)
+        for n in (0, 1)
+    ]
+    parts = group_folds(clips, 5, 0)
+    found = {clip.group: part for clip, part in zip(clips, parts, strict=True)}
+    assert all(found[clip.group] == part for clip, part in zip(clips, parts, strict=True))
+    for part in range(5):
+        assert sorted({clip.label for clip, of in zip(clips, parts, strict=True) if of == part}) == [0, 1, 2, 3, 4]
+    assert dict(zip([clip.path for clip in clips[::-1]], group_folds(clips[::-1], 5, 0), strict=True)) == dict(
+        zip([clip.path for clip in clips], parts, strict=True)
+    )
+
+
+def frozen(classes: int, **targets: int) -> VideoClassifier:
+    return VideoClassifier(ModelConfig(freeze="all", dropout=0.0), classes, "rgb", targets).eval()
+
+
+def test_the_nearest_neighbour_names_the_class_of_the_most_similar_vector() -> None:
+    draw = torch.Generator().manual_seed(0)
+    student = frozen(4, verb=2)
+    width = student.fc.in_features
+    vectors, labels = torch.randn(30, width, generator=draw), torch.tensor([0, 2, 3] * 10)  # no clip of class 1
+    verbs = torch.tensor([0, 1, -1] * 10)
+    task = build_task("nearest_neighbour", None, student)
+    with torch.no_grad():
+        assert task.solve(Rows(vectors, {"": labels, "verb": verbs}, torch.zeros(30)))["examples"] == 30  # type: ignore[operator]
+    asked = torch.randn(50, width, generator=draw)
+    similarity = F.cosine_similarity(asked[:, None], vectors[None], dim=2)
+    assert torch.equal(student.fc(asked).argmax(1), labels[similarity.argmax(1)])
+    torch.testing.assert_close(student.fc(asked)[:, 2], similarity[:, labels == 2].amax(1) / 0.05)
+    assert (student.fc(asked)[:, 1] == -1 / 0.05).all()
+    assert torch.equal(student.target_fc["verb"](asked).argmax(1), verbs[verbs >= 0][similarity[:, verbs >= 0].argmax(1)])
+
+
+# --- runs ---
+
+SOLVED = {"model.freeze": "all", "model.attention.pooling": "mean", "model.temporal.pooling": "difference", "view": "flow"}
+
+
+@pytest.fixture
+def solved_config(tiny_config: Config, tiny_teacher: Path, tmp_path: Path) -> Config:
+    """A run of a task that is solved on the flow backbone of the tiny data set's teacher."""
+
+    def config(task: str, **over: Any) -> RunConfig:
+        weights = tmp_path / "weights.pt"  # tensors alone, as of another data set: the teacher learned from the groups that are judged here
+        torch.save(load_classifier(tiny_teacher).model.backbone.state_dict(), weights)
+        return tiny_config(**{"task": task, "name": task, "model.weights": str(weights), **SOLVED, **over})
+
+    return config
+
+
+@pytest.mark.parametrize("task", ["linear_probe", "nearest_neighbour"])
+def test_a_run_is_solved_once_and_judged_as_any_other(task: str, solved_config: Config) -> None:
+    config = solved_config(task, **{"data.validation_fraction": 0.25})
+    found = fit(config, quiet=True)
+    assert (found.steps, found.found_finished) == (1, False)
+    assert json.loads((found.folder / "solution.json").read_text())
+    again = fit(config, quiet=True)
+    assert again.found_finished
+    assert (again.best, again.parameters) == (found.best, found.parameters)
+    clips, saved = read_clips_of_run(config), load_classifier(found.folder)
+    assert judge(saved.model, clips, "val", config.data, saved.classes, device=CPU).metrics()["top1"] == found.best
+    assert judge(saved.model, clips, "train", config.data, saved.classes, device=CPU).metrics()["top1"] == 1.0
+    other = fit(solved_config(task, **{"data.validation_fraction": 0.25, "name": "other", "train.seed": 5}), quiet=True)
+    for name, value in load_classifier(other.folder).model.state_dict().items():
+        assert torch.equal(value, saved.model.state_dict()[name]), name
+    with pytest.raises(ConfigError, match="there is a run"):
+        fit(config, resume="never")
+
+
+def test_the_rows_are_every_clip_at_every_share_from_kept_activations_too(solved_config: Config, tmp_path: Path) -> None:
+    early = {"data.observe.protocol": "early", "data.window.short_clip": "hold", "data.observe.fractions": [0.5, 1.0]}
+    config = solved_config("linear_probe", **early)
+    clips, model = read_clips_of_run(config), VideoClassifier(config.model, 3, "flow").eval()
+    with torch.no_grad():
+        rows = pooled_rows(model, clips, config.data, CPU)
+        kept = solved_config("linear_probe", **early, **{"data.features": {"views": 1, "folder": str(tmp_path / "kept")}})
+        from_kept = pooled_rows(model, clips, kept.data, CPU)
+    assert rows.vectors.shape == (2 * len(clips.train), 2 * model.backbone.channels[model.to_stage])
+    assert rows.labels[""].tolist() == 2 * [clip.label for clip in clips.train]
+    assert not torch.equal(rows.vectors[:12], rows.vectors[12:])
+    torch.testing.assert_close(from_kept.vectors, rows.vectors, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"model.freeze": None}, "backbone must be frozen"),
+        ({"model.weights": None}, "needs a trained backbone"),
+        ({"model.temporal.pooling": "gru"}, "cannot train what pools"),
+        ({"model.attention.pooling": "soft"}, "cannot train what pools"),
+        ({"data.unlabelled": "use"}, "learns nothing from clips without a label"),
+    ],
+)
+def test_settings_that_would_need_training_are_refused(over: dict[str, Any], said: str, solved_config: Config) -> None:
+    with pytest.raises(ConfigError, match=said):
+        fit(solved_config("linear_probe", **over))

@@ -1,0 +1,105 @@
+"""Runs without gradient steps: the head is found at once from the vectors that a frozen network makes of the training clips."""
+
+import dataclasses
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import append_jsonl, atomic_write
+from vidkd.base.progress import Progress
+from vidkd.base.settings import as_dict
+from vidkd.data.config import DataConfig
+from vidkd.data.groups import group_folds
+from vidkd.data.loaders import evaluation_loader
+from vidkd.engine.checkpoint import Progressed, check_same_data, is_finished, save_checkpoint, to_cpu
+from vidkd.engine.clips import Clips
+from vidkd.engine.config import RunConfig
+from vidkd.engine.devices import start_fabric
+from vidkd.engine.evaluate import MAIN_METRIC, judge, judged_set
+from vidkd.engine.interrupts import start
+from vidkd.engine.loop import RunResult
+from vidkd.engine.metrics import MAIN_HEAD, labels_of
+from vidkd.engine.run_folder import RunFolder
+from vidkd.engine.setup import build_run_task, learned_record, student_payload
+from vidkd.models import VideoClassifier
+from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.tasks.task import Rows, SolvedTask
+
+log = logging.getLogger(__name__)
+
+FOLDS = 5
+
+
+def solve_in_folder(config: RunConfig, clips: Clips, name: str, *, resume: str, quiet: bool) -> RunResult:
+    """Find the head and write the run's folder; one that is finished is returned at once.
+
+    solution.json says how the head was found. Raises ConfigError for several processes, and as `train_in_folder` does.
+    """
+    fabric = start_fabric(config.train, batch_size=config.data.batch_size)
+    if fabric.world_size > 1:
+        raise ConfigError(f"task {config.task} runs in one process", processes=fabric.world_size, hint="--train.devices 1")
+    folder = RunFolder(Path(config.runs) / name)
+    with folder.lock():
+        folder.check(config, resume=resume)
+        found_finished = is_finished(folder.path)
+        if found_finished:
+            check_same_data(read_checkpoint(folder.path), clips.data, folder.path)
+        else:
+            folder.claim(config)
+            folder.forget_after(-1)
+            _solve(config, clips, folder, fabric.device, quiet)
+    progress = read_checkpoint(folder.path)["progress"]
+    parameters = sum(parameter.numel() for parameter in load_classifier(folder.path).model.parameters())
+    return RunResult(folder.path, progress["step"], progress["best"], progress["seconds"], parameters, found_finished)
+
+
+def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.device, quiet: bool) -> None:
+    began = time.monotonic()
+    manifest = clips.manifest
+    task = build_run_task(config, manifest.classes, manifest.targets, clips=clips)
+    assert isinstance(task, SolvedTask)
+    task.student.to(device).eval()
+    with torch.no_grad():
+        record = task.solve(pooled_rows(task.student, clips, config.data, device, progress="" if quiet else "pooled vectors"))
+    progressed = Progressed(step=1, seconds=time.monotonic() - began, finished=True)
+    log.info("%s: %s", folder.path.name, record)
+    with atomic_write(folder.path / "solution.json") as file:
+        json.dump(record, file, indent=1)
+    if clips.val:
+        found = judge(task.student, clips, "val", config.data, manifest.classes, device=device, workers=config.data.workers).metrics()
+        progressed.best, progressed.best_step = found[MAIN_METRIC], 1
+        append_jsonl(folder.metrics_file, {"step": 1, "split": "val", **found})
+    payload = student_payload(task.student, clips, learned_record(config, clips))
+    content = {
+        "student": {**payload, "state": to_cpu(payload["state"])},
+        "task": {},
+        "optimizer": {},
+        "progress": dataclasses.asdict(progressed),
+        "run": as_dict(config),
+        "data": clips.data,
+    }
+    save_checkpoint(folder.checkpoints, content)
+
+
+def pooled_rows(model: VideoClassifier, clips: Clips, data: DataConfig, device: torch.device, *, progress: str = "") -> Rows:
+    """The pooled vectors of all labelled training clips, read as an evaluation reads them: every window and crop, every observed fraction.
+
+    Clips of which nothing can be observed are left out. progress: see `evaluate`.
+    """
+    vectors, numbers = [], []
+    for fraction in data.observe.judged_fractions:
+        dataset = judged_set(model, clips, "train", data, fraction)
+        loader = evaluation_loader(dataset, data.batch_size, data.workers)
+        for batch in Progress(len(loader), progress, rank=0 if progress else 1, every_steps=1 << 60).over(start(loader)):
+            if "index" in batch:
+                vectors.append(model(move_data_to_device(batch[model.view], device)).pooled.float().cpu())
+                numbers.append(batch["index"])
+    index = torch.cat(numbers)
+    train = clips.subset("train", data.split)
+    labels = {kind: torch.from_numpy(labels_of(train, kind or MAIN_HEAD))[index] for kind in ("", *model.targets)}
+    return Rows(torch.cat(vectors), labels, torch.tensor(group_folds(train, FOLDS, data.split_seed))[index])
