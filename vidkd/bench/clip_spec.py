@@ -207,6 +207,7 @@ def check_settings(study: "ClipStudy") -> None:
             try:
                 cell = CellKey(name, trial, study.spec.seeds[0], fold)
                 config = cell_config(study, cell, "tune", first, Path("runs"))
+                check_solvable(config)
                 _check_fractions(study.spec.fractions_shown, config)
                 _check_steps(study, cell, config, first)
             except ConfigError as error:

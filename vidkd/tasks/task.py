@@ -172,11 +172,12 @@ class SolvedTask(Task):
             )
         if model.weights is None and init is None:
             raise ConfigError("this task needs a trained backbone", hint="model.weights: pretrained, or a file; or --init runs/<run>")
-        if model.attention.map_names or model.temporal.pooling not in ("mean", "difference"):
+        attention, temporal = model.attention.pooling, model.temporal
+        if attention != "mean" or temporal.pooling not in ("mean", "difference") or temporal.answers != "clip":
             raise ConfigError(
-                "this task cannot train what pools the frames",
-                found=f"attention {model.attention.pooling}, temporal {model.temporal.pooling}",
-                hint="model.attention.pooling: mean, and model.temporal.pooling: mean or difference",
+                "this task cannot train what pools the frames, and answers for whole clips",
+                found=f"attention {attention}, temporal {temporal.pooling}, answers {temporal.answers}",
+                hint="model.attention.pooling: mean, model.temporal.pooling: mean or difference, model.temporal.answers: clip",
             )
 
     @property
