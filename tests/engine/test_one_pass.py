@@ -53,6 +53,16 @@ def test_a_share_is_judged_by_the_window_cut_there(tiny_config: Config, tmp_path
     assert set(found.as_rows()) >= {"predicted@obs20", "predicted@obs50", "predicted@obs100"}
 
 
+def test_where_exported_files_are_compared_with_it_the_last_answer_counts(tiny_config: Config) -> None:
+    config = tiny_config(**ANSWERS)
+    model = load_classifier(fit(config, quiet=True).folder).model
+    clips, device = read_clips(config.data), torch.device("cpu")
+    last = judge(model, clips, "test", config.data, ("Right", "Down", "Grow"), device=device, last_only=True)
+    every = judge(model, clips, "test", config.data, ("Right", "Down", "Grow"), device=device)
+    assert last.fractions == []
+    np.testing.assert_array_equal(last.fullest.probabilities, every.at[1.0].probabilities)
+
+
 def test_early_windows_and_validation_work_with_it_too(tiny_config: Config) -> None:
     early = {"data.observe": {"protocol": "early", "fractions": [0.5, 1.0]}, "data.validation_fraction": 0.25}
     config = tiny_config(**{**ANSWERS, **early, "train.steps": 2})

@@ -165,7 +165,9 @@ class ClassifierSubject(Subject):
         # an exported file is run by its own library
         model = ExportedModule(open_exported_classifier(made.file)) if made.file else load_classifier(made.model).model.to(device)
         data = self.config.data
-        found = judge(model, self._clips, self._recipe.subset, data, self._student.classes, device=device, workers=data.workers)
+        found = judge(
+            model, self._clips, self._recipe.subset, data, self._student.classes, device=device, workers=data.workers, last_only=True
+        )
         metrics = {name: round(value, 6) for name, value in found.metrics().items()}
         return {"metrics": metrics, "predictions": found.as_rows(), "counts": found.counts()}
 

@@ -364,15 +364,17 @@ def judge(
     rank: int = 0,
     world_size: int = 1,
     progress: str = "",
+    last_only: bool = False,
 ) -> Judgement:
     """Judge on a subset at every fraction of `data.observe`, at all of them the same clips. progress: see `evaluate`.
 
-    A classifier that answers after every frame is judged at them in one pass over whole clips, if that is its protocol.
+    A classifier that answers after every frame is judged at them in one pass over whole clips, if that is its protocol; with `last_only` by
+    its last answer, the one that an exported file gives.
     Raises what `evaluate` raises, and DataError for a subset without clips, or of which nothing can be observed.
     """
     at: dict[float | None, Predictions] = {}
     one_pass = isinstance(model, VideoClassifier) and model.config.temporal.answers == "frames" and data.observe.protocol == "whole"
-    frames: Mapping[float, int] = data.observe.judged_frames(data.window) if one_pass else {}
+    frames: Mapping[float, int] = data.observe.judged_frames(data.window) if one_pass and not last_only else {}
     for fraction in data.observe.judged_fractions:
         found = evaluate_frames(
             model,

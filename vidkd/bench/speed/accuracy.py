@@ -154,7 +154,7 @@ def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -
     exported = isinstance(opened.model, ExportedClassifier)
     module = ExportedModule(opened.model) if exported else opened.model
     device = torch.device("cpu") if exported else next(opened.network.parameters()).device
-    return judge(module, clips, spec.subset, data, opened.classes, device=device)
+    return judge(module, clips, spec.subset, data, opened.classes, device=device, last_only=True)
 
 
 def _mean_of(streams: Sequence[Judgement]) -> Judgement:
