@@ -58,6 +58,26 @@ def test_a_step_from_kept_maps_is_the_step_from_clips(
     assert all(parameter.grad is not None for parameter in run.task.student.parameters() if parameter.requires_grad)
 
 
+def test_one_network_of_two_parts_of_a_clip_has_the_maps_of_both(tiny_config: Config, tmp_path: Path) -> None:
+    """Student and teacher are the same frozen network, and only the teacher sees the whole clip."""
+    frozen = {"model.freeze": "all", "data.window": {"frames": 4, "rule": "uniform"}}
+    teacher = str(fit(tiny_config(**frozen, name="teacher"), quiet=True).folder)
+    config = tiny_config(
+        **{**frozen, "task": "anticipation", "teacher": teacher, "init": teacher, "method.feature": "none", "method.logits_weight": 1.0},
+        **{"data.observe": {"protocol": "early", "fractions": [0.5]}, "data.features.views": 2},
+        **{"data.features.folder": str(tmp_path / "features")},
+    )
+    run = ClipTrainingRun(config, read_clips_of_run(config))
+    keep_features(run.dataset, frozen_networks(run.task), epochs=2)
+    kept = first_batch(run)
+    assert run.dataset.features is not None
+    run.dataset.features.filled, run.dataset.views = False, run.task.views
+    decoded = first_batch(run)
+    for entry, view in (("rgb", "rgb"), ("teacher", "future_rgb")):
+        for stage, maps in run.task.student.eval().kept_maps(decoded[view]).items():
+            torch.testing.assert_close(kept[entry][stage].float(), maps, atol=2e-3, rtol=2e-3)
+
+
 def test_a_run_from_kept_maps_trains_and_decodes_nothing_twice(
     tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

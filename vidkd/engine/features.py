@@ -24,9 +24,9 @@ def keep_features(dataset: ClipDataset, networks: Networks, *, epochs: int = 1, 
     epochs: after how many the views of a clip repeat. A view that a kept entry replaces, or that only the teacher sees, is no longer
     decoded. Raises DataError where the maps pass the bound.
     """
-    store = dataset.features = FeatureStore(
-        dataset.config.features, {entry: model.kept_identity() for entry, (_, model) in networks.items()}
-    )
+    # one network may be both student and teacher, of other parts of a clip
+    identities = {entry: f"{view} {model.kept_identity()}" for entry, (view, model) in networks.items()}
+    store = dataset.features = FeatureStore(dataset.config.features, identities)
     views = dataset.views
     for entry, (view, model) in networks.items():
         dataset.views = (view,)
