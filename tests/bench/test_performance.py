@@ -13,7 +13,7 @@ import torch
 from vidkd.base.errors import ConfigError
 from vidkd.base.random_streams import random_stream
 from vidkd.base.settings import load_settings
-from vidkd.bench.performance import integers, training
+from vidkd.bench.performance import frozen, integers, training
 from vidkd.bench.performance.loader import Pipeline, batches_per_second, peers, read_with_decord
 from vidkd.bench.performance.streams import ALONE, _lap, add_costs, break_even, measure_streams, stream_cost
 from vidkd.bench.performance.suite import Part, Setting, SuiteConfig, ratio_row, value_row
@@ -29,7 +29,7 @@ SHIPPED = Path(__file__).parents[2] / "configs" / "performance.yaml"
 
 def test_the_shipped_suite_has_every_part() -> None:
     config = load_settings(SuiteConfig, SHIPPED)
-    assert config.parts == ["loader", "training", "distillation", "losses", "start", "flow", "along_video", "streams", "integers"]
+    assert config.parts == ["loader", "training", "frozen", "distillation", "losses", "start", "flow", "along_video", "streams", "integers"]
 
 
 @pytest.mark.parametrize(("text", "message"), [("parts: [lodaer]", "lodaer"), ("parts: []", "needs parts")])
@@ -213,6 +213,16 @@ def test_signal_to_noise() -> None:
     off = [heads[0] + np.float32(0.1), heads[1] - np.float32(0.2)]
     assert integers.signal_to_noise(heads, off) == pytest.approx(10 * np.log10((6 * 4 + 4 * 1) / (6 * 0.01 + 4 * 0.04)), abs=1e-4)
     assert integers.signal_to_noise(heads, heads) == np.inf
+
+
+def test_an_epoch_with_kept_activations_reads_what_the_round_before_wrote(tmp_path: Path) -> None:
+    part = frozen.measure_frozen(Setting(scratch=tmp_path, rounds=1, workers=0, threads=1, quick=True))
+    assert len(list((tmp_path / "frozen" / "runs").rglob("*.npz"))) == 2, "one for each clip; those of first epochs are gone"
+    assert {row["name"]: row["unit"] for row in part.values} == {
+        f"{name} (frozen backbone)": "s/epoch" for name in (frozen.NEW, frozen.KEPT, frozen.FIRST)
+    }
+    new, kept, first = (row["median"] for row in part.values)
+    assert kept < min(new, first)
 
 
 def test_break_even_in_closed_form() -> None:

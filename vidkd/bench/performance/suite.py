@@ -43,9 +43,9 @@ class SuiteConfig:
     """
 
     name: str = "performance"
-    parts: list[Literal["loader", "training", "distillation", "losses", "start", "flow", "along_video", "streams", "integers"]] = field(
-        default_factory=list
-    )
+    parts: list[
+        Literal["loader", "training", "frozen", "distillation", "losses", "start", "flow", "along_video", "streams", "integers"]
+    ] = field(default_factory=list)
     rounds: int = 5
     workers: int | None = None
     threads: int | None = None
