@@ -5,19 +5,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_states import full_disk
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import ConfigError, DataError, WriteError
+from vidkd.data import features
+from vidkd.data.features import FeatureStore
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.features import frozen_networks, keep_features
 from vidkd.engine.fit import ClipTrainingRun, fit
+from vidkd.models import ModelConfig, VideoClassifier, build_backbone, timm_nets
+from vidkd.models.kept import KeptClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import TASKS
 
+in_a_row = timm_nets._in_a_row
 Config = Callable[..., RunConfig]
 FROZEN = [
     ("all", "mean", "supervised"),
+    ("all", "mean", "mars"),
+    ("all", "mean", "attention_transfer"),
     ("stage2", "mean", "supervised"),
     ("all", "probabilistic", "attention_distillation"),
     ("all", "soft", "motion_attention"),
@@ -121,3 +129,106 @@ def test_maps_beyond_the_bound_are_an_error(tiny_config: Config, tmp_path: Path)
     }
     with pytest.raises(DataError, match="max_gb"):
         fit(tiny_config(**over))
+
+
+def test_of_a_frozen_network_that_is_averaged_the_averages_are_kept(tiny_config: Config, tiny_teacher: Path) -> None:
+    def shapes(**over: str) -> list[torch.Size]:
+        run = ClipTrainingRun(config := tiny_config(**{"model.freeze": "all", **over}), read_clips_of_run(config))
+        kept = run.task.kept_student
+        assert kept is not None
+        return [maps.shape[3:] for maps in kept.kept_maps(torch.rand(1, 3, 4, 64, 64)).values()]
+
+    mean = {"model.attention.pooling": "mean"}
+    assert shapes(**mean) == [(1, 1)]
+    assert shapes(**mean, task="mars", teacher=str(tiny_teacher)) == [(1, 1)]
+    for others in ({"model.attention.pooling": "soft"}, {**mean, "task": "attention_transfer", "teacher": str(tiny_teacher)}):
+        assert len(found := shapes(**others)) == 2
+        assert (1, 1) not in found
+
+
+def test_what_trains_later_does_not_decide_what_is_kept(tiny_config: Config) -> None:
+    config = tiny_config(**{"model.freeze": "stage2"})
+    student = ClipTrainingRun(config, read_clips_of_run(config)).task.student
+    before = KeptClassifier(student).kept_identity()
+    parameters = dict(student.backbone.named_parameters())
+    for parameter in parameters.values():
+        parameter.data += parameter.requires_grad
+    for name, buffer in student.backbone.named_buffers():
+        trained = parameters.get(f"{name.rpartition('.')[0]}.weight")
+        buffer += trained is not None and trained.requires_grad
+    assert KeptClassifier(student).kept_identity() == before
+    next(parameter for parameter in parameters.values() if not parameter.requires_grad).data += 1
+    assert KeptClassifier(student).kept_identity() != before
+
+
+OTHERS = [
+    {"data.transform.crop": 48},
+    {"data.window.frames": 6},
+    {"data.split_seed": 5},
+    {"model.backbone": "timm:resnet10t"},
+    {"view": "flow"},
+    {"view": "flow", "model.flow_bound_px": 3.0},
+    {"view": "flow", "data.flow.preset": "fast"},
+]
+
+
+def test_other_networks_sizes_and_windows_have_other_files(tiny_config: Config, tmp_path: Path) -> None:
+    files = set()
+    for over in ({}, *OTHERS):
+        settings = {"model.freeze": "all", "data.features.views": 1, "data.features.folder": str(tmp_path), "data.transform.short_side": 64}
+        run = ClipTrainingRun(config := tiny_config(**{**settings, **over}), read_clips_of_run(config))
+        network = run.task.kept_student
+        assert network is not None
+        run.dataset.features = FeatureStore(config.data.features, {"student": network.kept_identity()})
+        files.add(run.dataset.feature_file("student", (0, 0)))
+    assert len(files) == 1 + len(OTHERS)
+
+
+def test_a_full_disk_stops_a_run_that_can_be_started_again(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "features"
+    over = {"model.freeze": "all", "data.features.views": 1, "data.features.folder": str(folder), "train.steps": 2}
+    save, written = features.np.savez, []
+
+    def fills_up(file: object, **arrays: object) -> None:
+        full_disk() if len(written) == 2 else save(file, **arrays)  # type: ignore[arg-type]
+        written.append(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features.np, "savez", fills_up)
+        with pytest.raises(WriteError, match="No space left on device"):
+            fit(tiny_config(**over))
+    assert all(file.suffix == ".npz" for file in folder.rglob("*") if file.is_file())  # no half a file
+    kept = {file: file.stat().st_mtime_ns for file in folder.rglob("*.npz")}
+    assert len(kept) == 2
+    fit(tiny_config(**over))
+    assert kept.items() <= {file: file.stat().st_mtime_ns for file in folder.rglob("*.npz")}.items()
+
+
+def test_files_that_vanish_while_a_run_reads_them_are_told(tiny_config: Config, tmp_path: Path) -> None:
+    over = {"model.freeze": "all", "data.features.views": 1, "data.features.folder": str(tmp_path / "features")}
+    run = ClipTrainingRun(config := tiny_config(**over), read_clips_of_run(config))
+    keep_features(run.dataset, frozen_networks(run.task))
+    run.dataset.feature_file("rgb", (0, 1)).unlink()
+    torn = run.dataset.feature_file("rgb", (0, 2))
+    torn.write_bytes(torn.read_bytes()[:100])
+    assert "removed or damaged" in run.dataset[0, 1]["bad"]
+    assert "removed or damaged" in run.dataset[0, 2]["bad"]
+    assert "bad" not in run.dataset[0, 3]
+
+
+@pytest.mark.parametrize(("freeze", "shift"), [("all", "none"), ("layer2", "none"), ("layer2", "both")])
+def test_a_network_of_timm_trains_in_bfloat16_from_what_is_kept(freeze: str, shift: str, tiny_config: Config, tmp_path: Path) -> None:
+    over = {"model.backbone": "timm:resnet10t", "model.freeze": freeze, "model.temporal.shift": shift, "data.features.views": 1}
+    precise = {"data.features.folder": str(tmp_path / "features"), "train.steps": 2, "train.precision": "bf16-mixed"}
+    result = fit(tiny_config(**over, **precise))
+    state = load_classifier(result.folder).model.state_dict()
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("backbone", ["timm:vit_tiny_patch16_224", "r3d_18", "timm:resnet10t"])
+def test_a_network_that_cannot_be_entered_says_so_before_training(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_nets, "_in_a_row", lambda net: [*in_a_row(net), ("more", torch.nn.Tanh())])  # as if more came in another order
+    stage = build_backbone(backbone).stages[1]
+    kept = KeptClassifier(VideoClassifier(ModelConfig(backbone=backbone, freeze=stage), 3, "rgb"))
+    with pytest.raises(ConfigError, match=f"cannot be entered after its stage {stage}"), torch.no_grad():
+        kept.kept_maps(torch.rand(1, 3, 2, 224, 224))

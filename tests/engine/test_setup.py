@@ -89,6 +89,29 @@ def test_norms_and_biases_are_not_decayed_and_the_head_learns_faster(optimiser: 
     assert len(settings) == len(parameters) == sum(len(group["params"]) for group in optimizer.param_groups)
 
 
+DECAYED = [
+    ("tiny3d", None, {"net.stem": 0.5**4, "net.stage1": 0.5**4, "net.stage4": 0.5}),
+    ("timm:resnet10t", None, {"net.conv1": 0.5**5, "net.layer1": 0.5**4, "net.layer4": 0.5}),
+    ("timm:tf_efficientnet_lite0", "blocks_2", {"net.blocks.3": 0.5**2, "net.blocks.4": 0.5**2, "net.blocks.5": 0.5, "net.conv_head": 0.5}),
+    ("timm:vit_tiny_patch16_224", None, {"net.cls_token": 0.5**12, "net.blocks.0": 0.5**12, "net.blocks.11": 0.5, "net.norm": 0.5}),
+    ("r3d_18", "all", {}),
+]
+
+
+@pytest.mark.parametrize(("backbone", "freeze", "expected"), DECAYED)
+def test_earlier_stages_learn_slower(backbone: str, freeze: str | None, expected: dict[str, float], tiny_config: Config) -> None:
+    task = build_run_task(tiny_config(**{"model.backbone": backbone, "model.freeze": freeze, "model.attention.pooling": "mean"}), CLASSES)
+    optimizer = build_optimizer(task, OptimConfig(lr=2.0, head_lr_factor=3, layer_decay=0.5))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    trained = {name: p for name, p in task.student.named_parameters() if p.requires_grad}
+    assert rates.keys() == {id(p) for p in trained.values()}
+    for prefix, factor in expected.items():
+        found = {rates[id(p)] for name, p in trained.items() if f"{name}.".startswith(f"backbone.{prefix}.")}
+        assert found == {2.0 * factor}, prefix
+    assert rates[id(task.student.fc.weight)] == 6.0
+    assert {name.split(".")[0] for name in trained} == ({"fc"} if freeze == "all" else {"backbone", "fc"})
+
+
 def test_warm_up_is_linear_and_a_cosine_to_zero_follows(task: Task) -> None:
     config = OptimConfig(lr=2.0, warmup=0.2, optimiser="sgd")
     optimizer = build_optimizer(task, config)

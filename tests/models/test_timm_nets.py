@@ -1,15 +1,19 @@
 """Image networks of timm: the features are timm's own, shifted ones those of a slow reference, what is frozen stays."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import timm
 import torch
+from torch.nn import functional
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.models import ModelConfig, VideoClassifier, build_backbone
 from vidkd.models.config import TemporalConfig
 from vidkd.models.temporal_shift import temporal_shift
 
-NAMES = ("tf_efficientnet_lite0", "resnet10t", "vit_tiny_patch16_224", "mobilenetv4_conv_small_035")
+NAMES = ("tf_efficientnet_lite0", "resnet10t", "vit_tiny_patch16_224", "mobilenetv4_conv_small_035", "convnext_atto", "swin_s3_tiny_224")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,9 +26,76 @@ def test_the_last_stage_is_what_timm_pools(name: str) -> None:
     last = features[backbone.stages[-1]][0].transpose(0, 1)
     if own.ndim == 3:  # tokens, the class token first
         own = own[:, 1:].transpose(1, 2).reshape(last.shape)
+    elif own.shape != last.shape:  # channels last
+        own = own.permute(0, 3, 1, 2)
     torch.testing.assert_close(last, own)
     for stage, size in backbone.layout.stages.items():
         assert features[stage].shape[1:] == (size.channels, 2, 224 // size.space_stride, 224 // size.space_stride)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto"])
+def test_stages_are_those_of_features_only(name: str) -> None:
+    backbone = build_backbone(f"timm:{name}").eval()
+    reference = timm.create_model(name, features_only=True).eval()
+    weights = {key.replace("stages.", "stages_"): tensor for key, tensor in backbone.net.state_dict().items()}
+    weights = {key.replace("stem.", "stem_") if name == "convnext_atto" else key: tensor for key, tensor in weights.items()}
+    reference.load_state_dict({key: weights[key] for key in reference.state_dict()})
+    clip = torch.rand(1, 3, 2, 64, 96)
+    with torch.no_grad():
+        features, expected = backbone(clip), reference(clip[0].transpose(0, 1))
+    for stage, maps in list(zip(backbone.stages, expected, strict=True))[: -1 if name == "convnext_atto" else None]:
+        torch.testing.assert_close(features[stage][0].transpose(0, 1), maps)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t", "convnext_atto"])
+@pytest.mark.parametrize("shift", ["none", "both"])
+def test_later_stages_from_each_stage_are_those_from_the_clip(name: str, shift: str) -> None:
+    backbone = build_backbone(f"timm:{name}").eval()
+    if shift == "both" and name != "convnext_atto":
+        backbone.shift("both")
+    with torch.no_grad():
+        features = backbone(torch.rand(2, 3, 3, 64, 64))
+        for number, stage in enumerate(backbone.stages):
+            found = backbone.resume({stage: features[stage]})
+            assert tuple(found) == backbone.stages[number:]
+            for later, maps in found.items():
+                torch.testing.assert_close(maps, features[later])
+
+
+def test_shift_stands_before_the_first_convolution_of_each_residual_branch() -> None:
+    """Against a ResNet that is written out, its frames shifted one channel after the other."""
+    backbone = build_backbone("timm:resnet10t").eval()
+    for layer in backbone.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.weight, 1.0, 0.1)
+    backbone.shift("both")
+    net: Any = backbone.net
+    clip = torch.rand(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        features = backbone(clip)["layer4"]
+        for number in range(2):
+            images = net.maxpool(net.act1(net.bn1(net.conv1(clip[number].transpose(0, 1)))))
+            for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+                for block in layer:
+                    own = images if block.downsample is None else block.downsample(images)
+                    branch = functional.conv2d(
+                        shifted_slowly(images, causal=False), block.conv1.weight, stride=block.conv1.stride, padding=1
+                    )
+                    images = (block.bn2(block.conv2(block.bn1(branch).relu())) + own).relu()
+            torch.testing.assert_close(features[number].transpose(0, 1), images)
+
+
+def test_a_network_of_one_input_size_says_which() -> None:
+    with pytest.raises(ConfigError, match="224 x 224") as caught:
+        build_backbone("timm:vit_tiny_patch16_224")(torch.rand(1, 3, 1, 160, 192))
+    assert caught.value.lines["found"] == "192 x 160"
+
+
+def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
+    torch.save(timm.create_model("resnet14t").state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=r"weights\.pt into timm:resnet10t") as caught:
+        VideoClassifier(ModelConfig(backbone="timm:resnet10t", weights=str(tmp_path / "weights.pt")), 3, "rgb")
+    assert "layer1.0.conv3" in caught.value.lines["unexpected"]
 
 
 def shifted_slowly(clip: torch.Tensor, causal: bool) -> torch.Tensor:

@@ -29,6 +29,7 @@ Whole = Annotated[int, Bounds(ge=0)]
 Positive = Annotated[float, Bounds(gt=0)]
 NotNegative = Annotated[float, Bounds(ge=0)]
 Share = Annotated[float, Bounds(ge=0, le=1)]
+PositiveShare = Annotated[float, Bounds(gt=0, le=1)]
 ShareBelow1 = Annotated[float, Bounds(ge=0, lt=1)]
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", type(None): "null"}
 MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}

@@ -141,6 +141,7 @@ class ClipDataset(Dataset[Sample]):
         sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
         if self.config.observe.protocol != "whole":
             sample["observed"] = 1.0 if request.fraction is None else request.fraction
+        kept: Sample | None = {}
         if self.features is not None:
             kept = self.features.read({entry: self._feature_file(entry, key, number, view_number) for entry in self.features.networks})
             if kept is not None:
@@ -150,6 +151,14 @@ class ClipDataset(Dataset[Sample]):
         use_index_file(self.index_file, self.root)
         read = functools.partial(read_seen, config=self.footage) if self.cache is None else self.cache.seen
         observed, future = read(path, clip, request=request)
+        if (
+            self.features is not None and self.features.filled and kept is None
+        ):  # what is at fault is not the clip, or reading it had failed
+            raise DataError(
+                f"kept activations were removed or damaged: {self.features.config.folder}",
+                clip=clip.path,
+                hint="start again, after removing what is damaged: activations that are missing are computed before training",
+            )
         geometry = self._geometry(observed.frames, rng, view_number)
         sample |= self._views(observed, geometry, rng)
         if self.config.observe.protocol != "whole":

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class FeatureStore:
 
     networks: entry of the batch -> what decides the maps that stand there (weights, architecture, stages). A file's name is a hash of that
     and of what decides the sample, so that other weights, sizes or windows never meet each other's files, and runs that share a network
-    share its files. Entries are safe to delete at any time.
+    share its files. Files can be deleted when nothing trains from them.
     """
 
     def __init__(self, config: FeatureConfig, networks: Mapping[str, str]) -> None:
@@ -49,7 +50,7 @@ class FeatureStore:
                     maps = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
                 found |= {name.removeprefix(SAMPLE): bool(maps.pop(name)) for name in list(maps) if name.startswith(SAMPLE)}
                 found[entry] = maps
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, BadZipFile):
             return None
         return found
 

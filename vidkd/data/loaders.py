@@ -131,8 +131,8 @@ def _worker_init(_: int) -> None:
 
 
 def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
-    """Batches of the sampler's steps, in order."""
-    return batch_loader(dataset, sampler, workers, collate, pin_memory=pin_memory)
+    """Batches of the sampler's steps, in order; kept activations, where nothing is decoded, are read faster by this process alone."""
+    return batch_loader(dataset, sampler, workers if dataset.views else 0, collate, pin_memory=pin_memory)
 
 
 class _Judged(Dataset[Sample]):
@@ -152,7 +152,7 @@ def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, ra
     """Every sample of an evaluation data set once, in order; those of which nothing can be observed are listed in their batch."""
     numbers: list[Item] = [(0, number) for number in range(rank, len(dataset), world_size)]
     batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
-    return batch_loader(_Judged(dataset), batches, workers, collate)
+    return batch_loader(_Judged(dataset), batches, workers if dataset.views else 0, collate)
 
 
 def batch_loader(

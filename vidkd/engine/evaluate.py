@@ -26,6 +26,7 @@ from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import anticipation_recalls, classification_metrics, labels_of
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import VideoClassifier
+from vidkd.models.kept import KeptClassifier
 from vidkd.models.saved import ExportedModule
 
 PREDICTION_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
@@ -348,7 +349,7 @@ def judged_set(model: VideoClassifier | ExportedModule, clips: Clips, subset: st
     """The samples by which `model` is judged on a subset, as activations of its frozen stages where these are kept."""
     dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
     if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
-        keep_features(dataset, {model.view: (model.view, model)})
+        keep_features(dataset, {model.view: (model.view, KeptClassifier(model))})
     return dataset
 
 

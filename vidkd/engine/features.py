@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from vidkd.base.progress import Progress
 from vidkd.data.dataset import ClipDataset, collate
@@ -43,12 +42,11 @@ def _fill(dataset: ClipDataset, entry: str, model: KeptNetwork, epochs: int, pro
     assert store is not None
     every: list[Item] = list(itertools.product(range(epochs), range(len(dataset))))
     missing = [item for item in every if not dataset.feature_file(entry, item).exists()]
+    if not missing:
+        return
     batches = [missing[first : first + dataset.config.batch_size] for first in range(0, len(missing), dataset.config.batch_size)]
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
     loader = batch_loader(dataset, batches, dataset.config.workers, collate)
-    shown = Progress(len(batches), progress, rank=0 if batches and progress else 1)
+    shown = Progress(len(batches), progress, rank=0 if progress else 1)
     with torch.inference_mode():
         for items, batch in zip(batches, shown.over(start(loader)), strict=True):
             maps = model.kept_maps(batch[dataset.views[0]]) if "index" in batch else {}
@@ -58,17 +56,15 @@ def _fill(dataset: ClipDataset, entry: str, model: KeptNetwork, epochs: int, pro
                     scalars = {name: batch[name][row] for name in ("held", "held_future") if name in batch}
                     store.write(dataset.feature_file(entry, item), {stage: of[row].cpu() for stage, of in maps.items()}, scalars)
                     row += 1
-    if isinstance(model, nn.Module):
-        model.train(was_training)
 
 
 def frozen_networks(task: Task) -> dict[str, tuple[str, KeptNetwork]]:
     """The networks of a task whose activations can be kept, by the entry of the batch that they read: the teacher, a frozen student."""
-    student = task.student
+    view = task.student.view
     networks: dict[str, tuple[str, KeptNetwork]] = {}
-    if student.config.freeze is not None:
-        networks[student.view] = (student.view, student)
+    if (student := task.kept_student) is not None:
+        networks[view] = (view, student)
     if (teacher := task.kept_teacher) is not None:
-        others = [view for view in task.views if view != student.view]
-        networks[TEACHER] = (others[0] if others else student.view, teacher)
+        others = [other for other in task.views if other != view]
+        networks[TEACHER] = (others[0] if others else view, teacher)
     return networks

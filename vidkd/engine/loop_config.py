@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import Count, NotNegative, Positive, Share, ShareBelow1, Whole, for_training
+from vidkd.base.fields import Count, NotNegative, Positive, PositiveShare, Share, ShareBelow1, Whole, for_training
 from vidkd.base.settings import merge
 
 
@@ -18,6 +18,8 @@ class OptimConfig:
         optimiser: adamw, or sgd with Nesterov momentum.
         lr: peak learning rate.
         head_lr_factor: factor on the learning rate of the classifier and attention layers (10 when a backbone is fine-tuned).
+        layer_decay: in (0, 1]; the learning rate of each stage of the backbone is this times that of the next one, that of the last stage
+            this times `lr` (0.7 to 0.9 when a pretrained backbone is fine-tuned).
         weight_decay: decoupled; not applied to norm layers and biases.
         momentum: of sgd.
         warmup: share of the steps with a linearly growing rate; a cosine to zero follows.
@@ -31,6 +33,7 @@ class OptimConfig:
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-3
     head_lr_factor: NotNegative = 1.0
+    layer_decay: PositiveShare = 1.0
     weight_decay: NotNegative = 0.05
     momentum: NotNegative = 0.9
     warmup: Share = 0.1

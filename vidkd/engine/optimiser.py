@@ -17,20 +17,25 @@ from vidkd.tasks.task import Trainable
 
 
 def build_optimizer(task: Trainable, config: OptimConfig) -> Optimizer:
-    """Parameter groups by two rules: no decay on norms and biases; the head's learning rate times `head_lr_factor`."""
+    """Parameter groups by two rules: no decay on norms and biases; the learning rate falls with the distance from the head.
+
+    `head_lr_factor` multiplies that of the head, `layer_decay` once for each stage between a parameter and the head, its own included.
+    Raises ConfigError for a `layer_decay` where the network has no stages.
+    """
     undecayed = {id(p) for p in undecayed_parameters(task)}
-    head = {id(p) for p in task.head_parameters()}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    factors = {id(p): config.head_lr_factor for p in task.head_parameters()}
+    if config.layer_decay < 1:
+        stages = task.parameters_by_stage()
+        if not stages:
+            raise ConfigError("optim.layer_decay is for classifiers of clips: this network has no stages", hint="optim.layer_decay: 1")
+        factors |= {id(p): config.layer_decay**away for away, stage in enumerate(reversed(stages), 1) for p in stage}
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for parameter in task.parameters():
         if parameter.requires_grad:
-            groups.setdefault((id(parameter) in head, id(parameter) in undecayed), []).append(parameter)
+            groups.setdefault((factors.get(id(parameter), 1.0), id(parameter) in undecayed), []).append(parameter)
     settings = [
-        {
-            "params": parameters,
-            "lr": config.lr * (config.head_lr_factor if in_head else 1.0),
-            "weight_decay": 0.0 if spared else config.weight_decay,
-        }
-        for (in_head, spared), parameters in groups.items()
+        {"params": parameters, "lr": config.lr * factor, "weight_decay": 0.0 if spared else config.weight_decay}
+        for (factor, spared), parameters in groups.items()
     ]
     if config.optimiser == "sgd":
         return SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)

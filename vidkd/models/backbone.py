@@ -143,10 +143,7 @@ class Backbone(nn.Module):
 
     def walk_from(self, stage: str, features: Tensor) -> Iterator[Tensor]:  # noqa: ARG002
         """Yield the features of each stage after `stage`, whose features are given. Raises ConfigError for a network that cannot."""
-        raise ConfigError(
-            f"{type(self).__name__} cannot be entered after its stage {stage}, so activations of frozen stages cannot be kept",
-            hint="model.freeze: all, or data.features.views: 0",
-        )
+        raise not_entered(self, stage)
 
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         """Features of every stage of a normalised clip."""
@@ -157,6 +154,14 @@ class Backbone(nn.Module):
         last = max(known, key=self.stages.index)
         later = self.stages[self.stages.index(last) + 1 :]
         return {**known, **(dict(zip(later, self.walk_from(last, known[last]), strict=True)) if later else {})}
+
+
+def not_entered(backbone: Backbone, stage: str) -> ConfigError:
+    """The error for a network whose later stages cannot be computed from the features of `stage`."""
+    return ConfigError(
+        f"{type(backbone.net).__name__} cannot be entered after its stage {stage}, so activations of frozen stages cannot be kept",
+        hint="model.freeze: all, or data.features.views: 0",
+    )
 
 
 def first_convolution(net: nn.Module) -> tuple[str, nn.Module]:
@@ -205,21 +210,35 @@ def freeze_untrained_norms(module: nn.Module) -> None:
             layer.eval()
 
 
-def freeze_stages(backbone: Backbone, last: str) -> None:
-    """Stop the training of all parameters that the stage `last`, or "all" stages, depend on. Raises ConfigError for an unknown stage.
+def stage_parameters(backbone: Backbone) -> dict[str, list[str]]:
+    """The names of the parameters by the first stage that depends on them, in order of the stages; those of no stage with the last.
 
-    Which these are is found by a backward pass without memory or arithmetic (device "meta").
+    Found by backward passes without memory or arithmetic (device "meta"), so for any network.
     """
-    if last == "all":
-        backbone.requires_grad_(False)
-        return
-    if last not in backbone.stages:
-        raise unknown_name("stage for model.freeze", last, ["all", *backbone.stages])
-    spec = backbone.input
-    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in backbone.state_dict().items()}
-    parameters = {name: tensors[name].requires_grad_() for name, _ in backbone.named_parameters()}
+    spec, was_training = backbone.input, backbone.training
+    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]}
+    left = {name: tensors[name].requires_grad_() for name, _ in backbone.named_parameters()}
     clip = torch.empty(1, len(spec.mean), spec.frames, spec.size, spec.size, device="meta")
-    features = torch.func.functional_call(backbone.eval(), tensors, (clip,))[last]
-    gradients = torch.autograd.grad(features.sum(), list(parameters.values()), allow_unused=True)
-    for (_, parameter), gradient in zip(backbone.named_parameters(), gradients, strict=True):
-        parameter.requires_grad_(gradient is None)
+    with torch.inference_mode(False), torch.enable_grad():
+        features = torch.func.functional_call(backbone.eval(), tensors, (clip,))
+        found: dict[str, list[str]] = {}
+        for stage, maps in features.items():
+            gradients = torch.autograd.grad(maps.sum(), list(left.values()), allow_unused=True, retain_graph=True) if left else ()
+            last = stage == backbone.stages[-1]
+            found[stage] = [name for name, gradient in zip(left, gradients, strict=True) if last or gradient is not None]
+            left = {name: tensor for name, tensor in left.items() if name not in found[stage]}
+    backbone.train(was_training)
+    return found
+
+
+def freeze_stages(backbone: Backbone, last: str) -> None:
+    """Stop the training of all parameters that the stage `last`, or "all" stages, depend on. Raises ConfigError for an unknown stage."""
+    if last not in ("all", *backbone.stages):
+        raise unknown_name("stage for model.freeze", last, ["all", *backbone.stages])
+    backbone.requires_grad_(False)
+    if last != "all":
+        later = backbone.stages[backbone.stages.index(last) + 1 :]
+        found = stage_parameters(backbone)
+        for stage in later:
+            for name in found[stage]:
+                backbone.get_parameter(name).requires_grad_()

@@ -1,7 +1,6 @@
 """A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer for each kind of label."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,35 +126,22 @@ class VideoClassifier(nn.Module):
             log.info("%s: the file names no classes; its head is taken to be for those of the data set, in the same order", config.weights)
         return random
 
-    def kept_stages(self) -> tuple[str, ...]:
-        """The stages whose features suffice for the output where stages are frozen: those that are pooled, or the last frozen one."""
-        pooled = (self.from_stage, self.to_stage) if self.pooling.maps else (self.to_stage,)
-        if self.config.freeze in (None, "all"):
-            return tuple(dict.fromkeys(pooled))
-        order = self.backbone.stages.index
-        return tuple(dict.fromkeys([*(name for name in pooled if order(name) < order(str(self.config.freeze))), str(self.config.freeze)]))
-
-    def kept_maps(self, clip: Tensor) -> dict[str, Tensor]:
-        """The features (B, C, T, H, W) of `kept_stages` of a raw clip."""
-        features = self.backbone(self.normalise(clip.to(self.fc.weight.device)))
-        return {stage: features[stage] for stage in self.kept_stages()}
-
-    def kept_identity(self) -> str:
-        """What decides these features: the architecture and all weights of the backbone."""
-        rule = hashlib.sha256(repr((self.config.backbone, self.config.temporal.shift, self.view, self.kept_stages())).encode())
-        for name, tensor in self.backbone.state_dict().items():
-            rule.update(name.encode())
-            rule.update(tensor.cpu().contiguous().numpy().tobytes())
-        return rule.hexdigest()
+    @property
+    def pooled_stages(self) -> tuple[str, ...]:
+        """The stages whose maps the output is computed from."""
+        return (self.from_stage, self.to_stage) if self.pooling.maps else (self.to_stage,)
 
     def forward(self, clip: Tensor | Mapping[str, Tensor], observed: Tensor | None = None) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2 flow_stack, T, H, W).
 
-        In place of the clip the features of some stages may be given, from which the rest is computed.
+        In place of the clip the features of some stages may be given, from which the rest is computed. Without attention maps those of
+        the pooled stage may be averaged over each frame, (B, C, T, 1, 1).
         observed: (B,) shares of the clips that are seen, in (0, 1]; all where it is not given. Read only with `condition_on_observed`.
         """
         if isinstance(clip, Mapping):
-            features = self.backbone.resume({name: tensor.to(self.fc.weight.dtype) for name, tensor in clip.items()})
+            features = {name: tensor.to(self.fc.weight.dtype) for name, tensor in clip.items()}
+            if not set(self.pooled_stages) <= features.keys():
+                features = self.backbone.resume(features)
         else:
             features = self.backbone(self.normalise(clip))
         source = features[self.from_stage if self.pooling.maps else self.to_stage]

@@ -4,6 +4,7 @@ The authors' loss is not public. This is a reconstruction from the abstract: lab
 family, and softened logits; see `vidkd.losses.shift_tolerant`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -109,6 +110,10 @@ class Anticipation(Task):
     def views(self) -> tuple[str, ...]:
         """The student's view of what was observed, and the teacher's of its own part."""
         return (self.student.view, FUTURE + require_teacher(self).view)
+
+    def matched_stages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Those of the feature term."""
+        return ((self.stage,), (self.teacher_stage,)) if self.config.matches_features else ((), ())
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label, feature and logits terms, each before its weight."""

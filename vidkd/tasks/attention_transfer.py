@@ -1,5 +1,6 @@
 """Attention transfer (Zagoruyko & Komodakis, ICLR 2017): the student is active where the teacher is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,10 @@ class AttentionTransfer(Task):
             for stage in self.stages:
                 if model is not None and stage not in model.backbone.stages:
                     raise unknown_name(f"stage of {model.config.backbone}", stage, model.backbone.stages, where="method.stages")
+
+    def matched_stages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The same of both."""
+        return self.stages, self.stages
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label loss and the distance of the activation maps."""

@@ -94,10 +94,6 @@ class MotionMap(nn.Module):
         super().__init__()
         self.floor_px = floor_px
 
-    def kept_stages(self) -> tuple[str, ...]:
-        """One."""
-        return (self.STAGE,)
-
     def kept_identity(self) -> str:
         """The size of a cell decides what is kept."""
         return f"{self.STAGE} {self.CELL}"

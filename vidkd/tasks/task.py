@@ -1,6 +1,6 @@
 """The interface of a method to the engine: named losses from a batch, predictions from a batch, and the state to save."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -11,6 +11,8 @@ from torch.nn import functional
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, ModelConfig, VideoClassifier
+from vidkd.models.backbone import stage_parameters
+from vidkd.models.kept import KeptClassifier
 
 Batch = Mapping[str, Any]
 TEACHER = "teacher"
@@ -37,6 +39,10 @@ class Trainable(nn.Module):
         """Parameters of the student that a fine-tuning teaches faster (`optim.head_lr_factor`)."""
         return ()
 
+    def parameters_by_stage(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Parameters of the student's backbone by stage, from its input on (`optim.layer_decay`); empty for a network without stages."""
+        return ()
+
     def saved_state(self) -> dict[str, Tensor]:
         """What training changes besides the student (projectors); the teacher is left out."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("teacher.", "student."))}
@@ -55,10 +61,6 @@ class KeptNetwork(Protocol):
     @property
     def view(self) -> str:
         """What it sees of a clip."""
-        ...
-
-    def kept_stages(self) -> tuple[str, ...]:
-        """Names of what is kept."""
         ...
 
     def kept_identity(self) -> str:
@@ -110,9 +112,14 @@ class Task(Trainable):
         return tuple(dict.fromkeys([self.student.view, *([self.teacher.view] if self.teacher is not None else [])]))
 
     @property
+    def kept_student(self) -> KeptNetwork | None:
+        """The student, as far as it is frozen; its features come in the entry of its view."""
+        return None if self.student.config.freeze is None else KeptClassifier(self.student, matched=self.matched_stages()[0])
+
+    @property
     def kept_teacher(self) -> KeptNetwork | None:
         """What teaches, as far as its maps can be kept; they come in the entry `TEACHER` of a batch."""
-        return self.teacher
+        return None if self.teacher is None else KeptClassifier(self.teacher, matched=self.matched_stages()[1], whole=True)
 
     def train(self, mode: bool = True) -> "Task":
         """As of any module, but the teacher stays in eval mode."""
@@ -124,6 +131,15 @@ class Task(Trainable):
     def head_parameters(self) -> Iterable[nn.Parameter]:
         """Of the classifier and attention layers."""
         return self.student.head_parameters()
+
+    def parameters_by_stage(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Of the student's backbone."""
+        backbone = self.student.backbone
+        return [[backbone.get_parameter(name) for name in names] for names in stage_parameters(backbone).values()]
+
+    def matched_stages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The stages of the student and those of the teacher whose feature maps a loss of this task reads."""
+        return (), ()
 
     def predict(self, batch: Batch) -> ClassifierOutput:
         """The student's output on a batch that holds its view."""
