@@ -81,8 +81,9 @@ def test_one_network_of_two_parts_of_a_clip_has_the_maps_of_both(tiny_config: Co
     assert run.dataset.features is not None
     run.dataset.features.filled, run.dataset.views = False, run.task.views
     decoded = first_batch(run)
-    for entry, view in (("rgb", "rgb"), ("teacher", "future_rgb")):
-        for stage, maps in run.task.student.eval().kept_maps(decoded[view]).items():
+    for entry, view, network in (("rgb", "rgb", run.task.kept_student), ("teacher", "future_rgb", run.task.kept_teacher)):
+        assert network is not None
+        for stage, maps in network.kept_maps(decoded[view]).items():
             torch.testing.assert_close(kept[entry][stage].float(), maps, atol=2e-3, rtol=2e-3)
 
 

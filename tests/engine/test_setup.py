@@ -90,7 +90,7 @@ def test_norms_and_biases_are_not_decayed_and_the_head_learns_faster(optimiser: 
 
 
 DECAYED = [
-    ("tiny3d", None, {"net.stem": 0.5**4, "net.stage1": 0.5**4, "net.stage4": 0.5}),
+    ("tiny3d", None, {"net.stem": 0.5**4, "net.stage2": 0.5**3, "net.stage4": 0.5}),
     ("timm:resnet10t", None, {"net.conv1": 0.5**5, "net.layer1": 0.5**4, "net.layer4": 0.5}),
     ("timm:tf_efficientnet_lite0", "blocks_2", {"net.blocks.3": 0.5**2, "net.blocks.4": 0.5**2, "net.blocks.5": 0.5, "net.conv_head": 0.5}),
     ("timm:vit_tiny_patch16_224", None, {"net.cls_token": 0.5**12, "net.blocks.0": 0.5**12, "net.blocks.11": 0.5, "net.norm": 0.5}),
