@@ -13,7 +13,7 @@ from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import paired_difference
-from vidkd.report.study import study_tables
+from vidkd.report.study import condition_figures, study_tables
 
 PERCENTS = (10, 20, 30, 50, 100)
 SHOWN = [0.2, 0.3, 0.5]
@@ -99,7 +99,7 @@ def test_tables_have_a_row_a_method(tmp_path: Path) -> None:
     assert [row[0] for row in differences.rows] == [names[0], *names[2:]]
 
 
-def test_conditions_have_rows_of_their_own(tmp_path: Path) -> None:
+def test_conditions_have_rows_and_curves_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = {f"{name}{share}": {"shown_as": name, "condition": f"labels{share}"} for name in ("rgb", "kd") for share in (10, 50)}
     study = make_study(tmp_path, methods=methods, fractions_shown=SHOWN)
     found = {name: [observe(cell, 0.6) for cell in cells_of(study, name, 0.9)] for name in methods}
@@ -110,6 +110,11 @@ def test_conditions_have_rows_of_their_own(tmp_path: Path) -> None:
     labels = [f"{name} @ labels{share}" for name in ("rgb", "kd") for share in (10, 50)]
     assert [row[0] for row in by_title["top1 by share of the clip observed (%)"].rows] == labels
     assert [row[0] for row in by_title["Minus rgb"].rows] == ["kd", *labels[2:]]
+    drawn: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr("vidkd.report.study.accuracy_by_condition", lambda series, **named: drawn.append((named["title"], list(series))))
+    condition_figures(summary, ("obs",))
+    title = "top1 by share of the clip observed (%)"
+    assert drawn == [(f"{title}, labels10", ["rgb", "kd"]), (f"{title}, labels50", ["rgb", "kd"])]
 
 
 def test_fractions_shown_must_be_those_that_were_judged(tmp_path: Path) -> None:

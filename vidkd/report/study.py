@@ -187,16 +187,22 @@ def metric_words(metric: str) -> str:
 
 
 def condition_figures(summary: Mapping[str, Any], words: Sequence[str], bases: Sequence[str] = JUDGED_BY_CALLS) -> list[Figure]:
-    """Curves of methods over these conditions; over calls only those of `bases`."""
+    """Curves of methods over these conditions, over shares observed a figure for each share of labels; over calls only those of `bases`."""
     frame = long_table({**summary, "paired": []})
     shown = frame[frame.word.isin(words) & (frame.low == frame.high) & ~frame.base.isin([CONDITION_SECONDS, CONDITION_PARAMETERS])]
     shown = shown[(shown.word != CALLS) | shown.base.isin(bases)]
     figures = []
-    for (base, word), group in ((map(str, key), group) for key, group in shown.groupby(["base", "word"], sort=False)):
+    labels = [other.partition(".")[0] if word == "obs" else "" for other, word in zip(shown.other, shown.word, strict=True)]
+    for (base, word, share), group in (
+        (map(str, key), group) for key, group in shown.assign(labels=labels).groupby(["base", "word", "labels"], sort=False)
+    ):
         if group.low.nunique() > 1:
-            series = {str(name): dict(zip(of_name.low, of_name.cell, strict=True)) for name, of_name in group.groupby("method", sort=False)}
-            unit = "%" if is_share(base) else base
-            figures.append(accuracy_by_condition(series, title=f"{base} by {WORDS[word]}", condition=WORDS[word], unit=unit))
+            series = {
+                str(name).replace(f"@ {share}.", "@ ").removesuffix(f" @ {share}"): dict(zip(of_name.low, of_name.cell, strict=True))
+                for name, of_name in group.groupby("method", sort=False)
+            }
+            unit, title = "%" if is_share(base) else base, f"{base} by {WORDS[word]}" + (f", {share}" if share else "")
+            figures.append(accuracy_by_condition(series, title=title, condition=WORDS[word], unit=unit))
     return figures
 
 
