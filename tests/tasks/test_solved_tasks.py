@@ -189,3 +189,11 @@ def test_the_rows_are_every_clip_at_every_share_from_kept_activations_too(solved
 def test_settings_that_would_need_training_are_refused(over: dict[str, Any], said: str, solved_config: Config) -> None:
     with pytest.raises(ConfigError, match=said):
         fit(solved_config("linear_probe", **over))
+
+
+def test_maps_that_another_run_has_learned_are_kept_and_the_head_is_found_anew(solved_config: Config) -> None:
+    soft = {"model.attention.pooling": "soft"}
+    first = fit(solved_config("supervised", **soft, **{"name": "maps", "train.steps": 2}), quiet=True)
+    found = fit(solved_config("linear_probe", **soft, **{"init": str(first.folder)}), quiet=True)
+    before, after = (load_classifier(run.folder).model.state_dict() for run in (first, found))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"fc.weight", "fc.bias"}

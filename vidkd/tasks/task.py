@@ -189,11 +189,13 @@ class SolvedTask(Task):
         if model.weights is None and init is None:
             raise ConfigError("this task needs a trained backbone", hint="model.weights: pretrained, or a file; or --init runs/<run>")
         attention, temporal = model.attention.pooling, model.temporal
-        if attention != "mean" or temporal.pooling not in ("mean", "difference") or temporal.answers != "clip":
+        if temporal.answers != "clip":
+            raise ConfigError("this task answers for whole clips", hint="model.temporal.answers: clip")
+        if init is None and (attention != "mean" or temporal.pooling not in ("mean", "difference")):
             raise ConfigError(
-                "this task cannot train what pools the frames, and answers for whole clips",
-                found=f"attention {attention}, temporal {temporal.pooling}, answers {temporal.answers}",
-                hint="model.attention.pooling: mean, model.temporal.pooling: mean or difference, model.temporal.answers: clip",
+                "this task cannot train what pools the frames",
+                found=f"attention {attention}, temporal {temporal.pooling}",
+                hint="--init runs/<run>, whose maps and pooling are kept; or model.attention.pooling: mean, model.temporal.pooling: mean",
             )
 
     @property
