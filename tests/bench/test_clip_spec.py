@@ -46,6 +46,10 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"seeds": [0, 7], "tuning": {"seeds": [7]}, "methods": {"rgb": {"trials": [{}]}}}, "or one twice.*0, 7, 7"),
         ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot be in the name of a metric.*small letters"),
         ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition, is there twice"),
+        ({"methods": {"rgb": {}, "both": {"mean_of": ["rgb", "fow"]}}}, "unknown method in methods.both.mean_of 'fow'"),
+        ({"methods": {"rgb": {}, "both": {"mean_of": ["rgb"]}}}, "mean_of names two methods or more"),
+        ({"methods": {"rgb": {}, "a": {}, "b": {"mean_of": ["rgb", "a"], "settings": {"optim.lr": 1}}}}, "is not trained"),
+        ({"methods": {"rgb": {}, "a": {}, "b": {"mean_of": ["rgb", "a"]}, "c": {"mean_of": ["a", "b"]}}}, "methods.b trains none"),
         ({"methods": {"rgb": {}, "a": {"teacher": "b"}, "b": {"teacher": "a"}}}, "methods need each other in a circle: a, b"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from study_samples import CHAIN, cell_content, make_study, put
 
 from vidkd.base.errors import DataError, VideoError
@@ -18,6 +19,7 @@ from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.study import CellKey, CellsFailedError, Places, run_cells
 from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.clips import read_clips
+from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
 from vidkd.models.saved import load_classifier
 
@@ -164,6 +166,43 @@ def test_a_lost_teacher_is_trained_behind_its_own(
     fits.fails, fits.names = {}, []
     dict(run_cells(study, "test", [third], places, {}, 1))
     assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1"]
+
+
+STREAMS: dict[str, Any] = {
+    "rgb": {},
+    "flow": {"settings": {"view": "flow"}},
+    "both": {"mean_of": ["rgb", "flow"]},
+    "kd": {"teacher": "both", "settings": {"task": "logits_kd"}},
+}
+
+
+def test_two_streams_answer_by_their_mean_and_teach_together(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, fits = tiny_study(methods=STREAMS, seeds=[0]), Fits(monkeypatch, {})
+    assert [[key.method for key in wave] for wave in study.test_waves(["kd"])] == [["rgb", "flow"], ["both"], ["kd"]]
+    found = run(study, places)
+    assert fits.names == ["rgb-s0-1", "flow-s0-1", "kd-s0-1"]
+    folder, probabilities = places.runs / "small" / "test", []
+    for name in ("rgb", "flow"):
+        config = cell_config(study, CellKey(name, -1, 0, "1"), "test", {}, places.runs)
+        saved, clips = load_classifier(folder / f"{name}-s0-1"), read_clips(config.data)
+        alone = judge(saved.model, clips, "test", config.data, saved.classes, device=torch.device("cpu"))
+        probabilities.append(alone.fullest.probabilities)
+    mean = sum(probabilities) / 2
+    cell = found["both-s0-1"]
+    labels = np.array(cell["predictions"]["label"])
+    assert cell["predictions"]["predicted"] == mean.argmax(1).tolist()
+    assert cell["metrics"]["nll"] == pytest.approx(-np.log(mean[np.arange(len(labels)), labels]).mean(), abs=1e-5)
+    assert cell["metrics"]["nll"] != found["rgb-s0-1"]["metrics"]["nll"]
+    assert (cell["steps"], cell["train_seconds"]) == (0, 0.0)
+    assert cell["parameters"] == found["rgb-s0-1"]["parameters"] + found["flow-s0-1"]["parameters"]
+    assert (cell["settings"]["mean_of"], found["kd-s0-1"]["settings"]["teacher"]) == (["rgb", "flow"], "both")
+    taught = cell_config(study, CellKey("kd", -1, 0, "1"), "test", {}, places.runs)
+    assert [taught.teacher, *taught.more_teachers] == [str(folder / "rgb-s0-1"), str(folder / "flow-s0-1")]
+    assert study.summarise(found, {})["methods"]["both"]["metrics"]["top1"]["n"] == 1
+    dict(run_cells(study, "test", [[CellKey("kd", -1, 1, "1")]], places, {}, 1))
+    assert fits.names[3:] == ["rgb-s1-1", "flow-s1-1", "kd-s1-1"]
 
 
 def test_a_run_that_is_compressed_needs_its_teacher(

@@ -81,10 +81,31 @@ def test_one_network_of_two_parts_of_a_clip_has_the_maps_of_both(tiny_config: Co
     assert run.dataset.features is not None
     run.dataset.features.filled, run.dataset.views = False, run.task.views
     decoded = first_batch(run)
-    for entry, view, network in (("rgb", "rgb", run.task.kept_student), ("teacher", "future_rgb", run.task.kept_teacher)):
+    for entry, view, network in (("rgb", "rgb", run.task.kept_student), ("teacher", "future_rgb", run.task.kept_teachers["teacher"][1])):
         assert network is not None
         for stage, maps in network.kept_maps(decoded[view]).items():
             torch.testing.assert_close(kept[entry][stage].float(), maps, atol=2e-3, rtol=2e-3)
+
+
+def test_of_two_teachers_the_activations_of_both_are_kept(tiny_config: Config, tiny_teacher: Path, tmp_path: Path) -> None:
+    """The student is not frozen, so that its own view is decoded, and the flow no more."""
+    rgb = fit(tiny_config(name="rgb")).folder
+    config = tiny_config(
+        **{"task": "logits_kd", "teacher": str(tiny_teacher), "more_teachers": [str(rgb)], "model.dropout": 0.0},
+        **{"data.features.views": 2, "data.features.folder": str(tmp_path / "features")},
+    )
+    run = ClipTrainingRun(config, read_clips_of_run(config))
+    assert run.task.views == ("rgb", "flow")
+    networks = frozen_networks(run.task)
+    assert {entry: view for entry, (view, _) in networks.items()} == {"teacher": "flow", "teacher1": "rgb"}
+    keep_features(run.dataset, networks, seen="rgb", epochs=2)
+    kept = first_batch(run)
+    assert run.dataset.views == ("rgb",)
+    assert "flow" not in kept
+    assert run.dataset.features is not None
+    run.dataset.features.filled = False
+    run.dataset.views = run.task.views
+    torch.testing.assert_close(run.task(kept)["soft"], run.task(first_batch(run))["soft"], atol=2e-3, rtol=2e-3)
 
 
 def test_a_run_from_kept_maps_trains_and_decodes_nothing_twice(

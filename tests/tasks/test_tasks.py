@@ -20,7 +20,7 @@ from vidkd.models import AttentionConfig, ClassifierOutput, ModelConfig, VideoCl
 from vidkd.tasks import OWN, TASKS, Task, _registered, build_task
 from vidkd.tasks.motion_attention import MotionMap
 from vidkd.tasks.supervised import SupervisedConfig
-from vidkd.tasks.task import SolvedTask
+from vidkd.tasks.task import SolvedTask, teacher_output
 
 CLASSES = 3
 DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
@@ -410,3 +410,33 @@ def test_a_teacher_without_a_kind_of_label_is_refused_by_who_matches_logits(name
         task_of(name, student, shown, **settings)
     assert caught.value.lines["student"] == "noun: 5 classes, verb: 2 classes"
     assert "same manifest" in caught.value.lines["fix"]
+
+
+# --- several teachers ---
+
+
+@pytest.mark.parametrize("name", ["logits_kd", "generalized_distillation", "anticipation"])
+def test_several_teachers_teach_the_mean_of_their_probabilities(name: str, batch: Batch) -> None:
+    settings = {"feature": "none", "logits_weight": 1.0} if name == "anticipation" else {}
+    first, second = teacher(1), classifier("rgb", seed=2)
+    task = build_task(name, TASKS[name].Config(**settings), classifier(), first, [second]).train()
+    assert not first.training
+    assert not second.training
+    batch |= {"future_rgb": batch["rgb"]}
+    views = [task.view_of(model) for model in (first, second)]
+    assert task.views == (("rgb", *views) if name == "anticipation" else ("rgb", "flow"))
+    with torch.no_grad():
+        mean = sum(model(batch[view]).logits.softmax(1) for model, view in zip((first, second), views, strict=True)) / 2
+    output = teacher_output(task, batch)
+    torch.testing.assert_close(output.logits.softmax(1), mean)
+    assert not output.features
+    task(batch)["loss"].backward()
+    assert all(parameter.grad is None for model in (first, second) for parameter in model.parameters())
+    assert any(parameter.grad is not None for parameter in task.student.parameters())
+    assert not [key for key in task.saved_state() if "teacher" in key]
+
+
+@pytest.mark.parametrize("name", ["attention_distillation", "attention_transfer", "mars", "d3d"])
+def test_a_task_that_matches_more_than_probabilities_has_one_teacher(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"one teacher(.|\n)*logits_kd"):
+        build_task(name, None, classifier(), teacher(), [classifier()])

@@ -26,6 +26,7 @@ DECIDED = {
     "data.split": "`folds` in the study",
     "teacher": "`methods.<name>.teacher` in the study",
     "teacher_settings": "`methods.<name>.teacher` in the study",
+    "more_teachers": "`methods.<name>.teacher` in the study, a method with `mean_of`",
 }
 """Settings that the study itself decides, and where."""
 
@@ -41,6 +42,8 @@ class MethodSpec(BaseMethodSpec):
             then those of the repairs, over the settings of that run.
         steps: what is done to it, as in a recipe of `vidkd compress`; without steps it is judged unchanged.
         trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
+        mean_of: methods whose runs of the same seed and fold answer together, by the mean of their class probabilities; nothing is trained.
+            As a `teacher`, these runs teach together.
         shown_as: name under which it is in the summary; entries of one name differ in their condition.
         condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
     """
@@ -49,19 +52,24 @@ class MethodSpec(BaseMethodSpec):
     teacher: str | None = None
     compresses: str | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
+    mean_of: list[str] = field(default_factory=list)
     shown_as: str | None = None
     condition: str | None = None
 
     def __post_init__(self) -> None:
+        if self.mean_of and (len(set(self.mean_of)) < 2 or self.settings or self.trials or self.sources != tuple(self.mean_of)):
+            raise ConfigError(
+                "mean_of names two methods or more, and a method that has it is not trained", hint="mean_of: [rgb, flow], alone"
+            )
         if self.steps and self.compresses is None:
             raise ConfigError("steps are done to the run of a method, and none is named", hint="compresses: METHOD")
         if self.teacher is not None and self.compresses is not None:
             raise ConfigError("a method that compresses a run has that run's teacher", hint="leave out `teacher`; steps may name another")
 
     @property
-    def source(self) -> str | None:
-        """The method whose run of the same seed and fold must be there first."""
-        return self.compresses if self.compresses is not None else self.teacher
+    def sources(self) -> tuple[str, ...]:
+        """The methods whose runs of the same seed and fold must be there first."""
+        return (*(name for name in (self.compresses, self.teacher) if name is not None), *self.mean_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +118,14 @@ class StudySpec(BaseStudySpec):
     def __post_init__(self) -> None:
         self.check()
         for name, method in self.methods.items():
-            for key in ("teacher", "compresses"):
-                if (other := getattr(method, key)) is not None:
+            for key in ("teacher", "compresses", "mean_of"):
+                for other in [getattr(method, key)] if isinstance(getattr(method, key), str) else getattr(method, key) or ():
                     check_known(other, self.methods, "method", f"methods.{name}.{key}")
-            if method.source is not None and self.methods[method.source].compresses is not None:
-                raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one", hint="all steps in one method")
+            for source in method.sources:
+                if self.methods[source].compresses is not None:
+                    raise ConfigError(f"methods.{name} needs a run, and methods.{source} compresses one", hint="all steps in one method")
+                if self.methods[source].mean_of and source != method.teacher:
+                    raise ConfigError(f"methods.{name} needs a run, and methods.{source} trains none", hint="name methods that are trained")
             if method.condition is not None and not fits_in_metric(method.condition):
                 raise ConfigError(f"methods.{name}.condition cannot be in the name of a metric: '{method.condition}'", hint=METRIC_LETTERS)
         for name in self.shortlist:
@@ -138,8 +149,7 @@ class StudySpec(BaseStudySpec):
         left = list(names)
         while left:
             name = left.pop()
-            source = self.methods[name].source
-            left += [source] if source is not None and source not in wanted else []
+            left += [source for source in self.methods[name].sources if source not in wanted]
             wanted.add(name)
         return [name for name in self.methods if name in wanted]
 
@@ -147,7 +157,7 @@ class StudySpec(BaseStudySpec):
         """Methods in the order in which they can be trained: each after that which it needs. Raises ConfigError for a circle."""
         left, order = dict(self.methods), []
         while left:
-            ready = [name for name, method in left.items() if method.source is None or method.source not in left]
+            ready = [name for name, method in left.items() if not any(source in left for source in method.sources)]
             if not ready:
                 raise ConfigError(f"methods need each other in a circle: {', '.join(left)}")
             order.append(ready)
@@ -158,21 +168,28 @@ class StudySpec(BaseStudySpec):
 def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> RunConfig:
     """The run configuration of a cell: base, then the study's, the method's and the trial's settings, then overrides.
 
-    Where the cell is no trial, the settings are those chosen for its fold. That of a method which compresses a run is that run's.
+    Where the cell is no trial, the settings are those chosen for its fold. That of a method which compresses a run is that run's, and of
+    runs that answer together that of the first.
     """
     spec = study.spec
     method = spec.methods[cell.method]
-    if method.compresses is not None:
-        return cell_config(study, source_cell(study, cell, phase, chosen), phase, chosen, runs)
+    sources = source_cells(study, cell, phase, chosen)
+    if method.compresses is not None or method.mean_of:
+        return cell_config(study, sources[0], phase, chosen, runs)
     settings = merge(merge(merge({}, spec.settings), method.settings), settings_of_trial(study, cell, chosen))
     folder = runs / spec.study / phase
-    teacher = None if method.teacher is None else str(folder / str(source_cell(study, cell, phase, chosen)))
-    settings |= {"teacher": teacher and "of the cell", "teacher_settings": None}
+    teachers = [str(folder / str(source)) for source in sources]
+    settings |= {"teacher": "of the cell" if teachers else None, "teacher_settings": None}
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True), study.overrides)
     data, train = dataclasses.replace(like.data, split=cell.place), dataclasses.replace(like.train, seed=cell.seed)
-    return with_places_of(like, dataclasses.replace(like, data=data, train=train, name=str(cell), runs=str(folder), teacher=teacher))
+    return with_places_of(
+        like,
+        dataclasses.replace(
+            like, data=data, train=train, name=str(cell), runs=str(folder), teacher=next(iter(teachers), None), more_teachers=teachers[1:]
+        ),
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -187,12 +204,17 @@ def settings_of_trial(study: "ClipStudy", cell: CellKey, chosen: Chosen) -> Mapp
     return method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {}).get(cell.place, {})
 
 
-def source_cell(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen) -> CellKey:
-    """The cell whose run teaches this one, or is compressed by it: of the same seed and fold, in tuning the trial chosen for this fold."""
-    name = str(study.spec.methods[cell.method].source)
-    trials = study.spec.methods[name].trials
-    number = trials.index(dict(chosen[name][cell.place])) if phase == "tune" and trials else -1
-    return CellKey(name, number, cell.seed, cell.place)
+def source_cells(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:
+    """The cells whose runs teach this one, are compressed by it or answer together in it: of the same seed and fold, in tuning the trial
+    chosen for this fold.
+    """
+    found = []
+    for source in study.spec.methods[cell.method].sources:
+        for name in study.spec.methods[source].mean_of or [source]:
+            trials = study.spec.methods[name].trials
+            number = trials.index(dict(chosen[name][cell.place])) if phase == "tune" and trials else -1
+            found.append(CellKey(name, number, cell.seed, cell.place))
+    return found
 
 
 def check_settings(study: "ClipStudy") -> None:

@@ -14,7 +14,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import near_files
 from vidkd.base.settings import as_dict, flatten, load_settings, place_of
 from vidkd.base.yaml_files import merge
-from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell
+from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cells
 from vidkd.bench.clip_summary import clip_scores, percents_of, summarise
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Places, Study
@@ -27,7 +27,7 @@ from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
-from vidkd.engine.evaluate import judge
+from vidkd.engine.evaluate import Judgement, judge, mean_judgement
 from vidkd.engine.fit import fit
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import evaluation_set
@@ -90,12 +90,10 @@ class ClipStudy(Study):
         ]
 
     def sources(self, key: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:
-        """The cell whose run teaches this one, or is compressed by it; then its teacher too, for the repairs learn from that."""
-        method = self.spec.methods[key.method]
-        if method.source is None:
-            return []
-        source = source_cell(self, key, phase, chosen)
-        return [*(self.sources(source, phase, chosen) if method.compresses is not None else []), source]
+        """The cells whose runs teach this one, answer in it or are compressed by it; of the last its teachers too, for repairs."""
+        found = source_cells(self, key, phase, chosen)
+        compressed = self.spec.methods[key.method].compresses is not None
+        return [*(self.sources(found[0], phase, chosen) if compressed else []), *found]
 
     def has_run(self, key: CellKey, phase: Phase, places: Places) -> bool:
         """Whether its run is finished."""
@@ -105,7 +103,9 @@ class ClipStudy(Study):
         """Of the run, without where it ran and where its files are; of a compression also the steps and the settings of the repairs."""
         config = cell_config(self, key, phase, chosen, places.runs)
         method = self.spec.methods[key.method]
-        found = {**identity(config), "init": config.init, "teacher": method.source, "subset": self._subset(phase)}
+        found = {**identity(config), "init": config.init, "teacher": method.compresses or method.teacher, "subset": self._subset(phase)}
+        if method.mean_of:
+            return {**found, "mean_of": list(method.mean_of)}
         if method.compresses is None:
             return found
         repairs = flatten(merge(merge({}, method.settings), settings_of_trial(self, key, chosen)), "compress.settings.")
@@ -125,10 +125,33 @@ class ClipStudy(Study):
         return places.runs / self.name / phase / str(key)
 
     def run(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
-        """Train a cell's run (or resume it), or compress the run of another, and judge it."""
-        compressed = self.spec.methods[key.method].compresses is not None
-        found = (self._compressed if compressed else self._trained)(key, phase, places, chosen, quiet)
+        """Train a cell's run (or resume it), or compress the run of another, and judge it; or judge the runs of others together."""
+        method = self.spec.methods[key.method]
+        if method.mean_of:
+            found = self._together(key, phase, places, chosen)
+        else:
+            found = (self._trained if method.compresses is None else self._compressed)(key, phase, places, chosen, quiet)
         return {**found, "subset": self._subset(phase)}
+
+    def _together(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> dict[str, Any]:
+        """Judge what the runs of the method's `mean_of` say by the mean of their class probabilities."""
+        judgements: list[Judgement] = []
+        parameters = 0
+        for source in source_cells(self, key, phase, chosen):
+            config, saved = cell_config(self, source, phase, chosen, places.runs), load_classifier(self._run(source, phase, places))
+            device = pick_device(config.train.device, flag="--train.device")
+            clips, model = read_clips_of_run(config), saved.model.to(device)
+            judgements.append(judge(model, clips, self._subset(phase), config.data, saved.classes, device=device))
+            parameters += sum(parameter.numel() for parameter in model.parameters())
+        found = mean_judgement(judgements)
+        return {
+            "steps": 0,
+            "parameters": parameters,
+            "train_seconds": 0.0,
+            "judged": found.counts(),
+            "metrics": {name: round(value, 6) for name, value in found.metrics().items()},
+            "predictions": found.as_rows(),
+        }
 
     def _trained(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, quiet: bool) -> dict[str, Any]:
         config = cell_config(self, key, phase, chosen, places.runs)
@@ -161,7 +184,7 @@ class ClipStudy(Study):
         """
         method = self.spec.methods[key.method]
         recipe = Recipe(
-            student=str(self._run(source_cell(self, key, phase, chosen), phase, places)),
+            student=str(self._run(source_cells(self, key, phase, chosen)[0], phase, places)),
             steps=parse_steps(method.steps, f"{self.path}: methods.{key.method}") if method.steps else (),
             name=str(key),
             runs=str(places.runs / self.name / phase),
@@ -202,7 +225,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
     Teacher and initial weights are kept apart: the first is a cell of its own.
     """
-    return {key: value for key, value in settings_that_count(as_dict(config)).items() if not key.startswith("teacher")}
+    return {key: value for key, value in settings_that_count(as_dict(config)).items() if not key.startswith(("teacher", "more_teachers"))}
 
 
 @functools.cache

@@ -223,7 +223,7 @@ def _with_example(
     tasks = {name: {**study.spec.settings, **method.settings}.get("task") for name, method in taught.items()}
     taught = {name: method for name, method in taught.items() if tasks[name] in ("attention_distillation", "anticipation")}
     wanted = [*content["claims"].values(), *sorted(taught, key=lambda name: not taught[name].claim)]
-    for name in (name for name in dict.fromkeys(wanted) if name in found):
+    for name in (name for name in dict.fromkeys(wanted) if name in found and not study.spec.methods[name].mean_of):
         key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])
         config = cell_config(study, key, "test", chosen_settings(content), places.runs)
         folder = Path(config.runs) / str(config.name)

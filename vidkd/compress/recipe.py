@@ -155,7 +155,7 @@ class RepairConfig:
 # The teacher of a repair that is the student before any step.
 ORIGINAL = "original"
 # Settings of a student's own run that mean nothing to another task.
-OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
+OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings", "more_teachers")
 
 StepSettings = PruneConfig | FactoriseConfig | RefitConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
 SETTINGS: dict[str, type[Any]] = {
@@ -317,5 +317,5 @@ def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, origin
     if over.get("task", kept.get("task")) != kept.get("task"):
         kept = {key: value for key, value in kept.items() if key not in OF_ANOTHER_TASK}
     if over.get("teacher") == ORIGINAL:
-        over = {**over, "teacher": original, "teacher_settings": None}
+        over = {**over, "teacher": original, "teacher_settings": None, "more_teachers": []}
     return merge(kept, over)

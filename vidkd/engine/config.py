@@ -25,6 +25,8 @@ class RunConfig(LoopConfig):
         teacher: checkpoint or run folder of the teacher, for tasks that have one.
         teacher_settings: settings over this configuration with which the teacher is trained first, where `teacher` is a run that is not
             there or not finished. Without them a missing teacher is an error.
+        more_teachers: further teachers, whose class probabilities are averaged with those of `teacher` (two streams), for tasks that match
+            nothing else of it; they are trained runs or checkpoints.
         init: checkpoint whose student gives the initial weights.
         runs: folder of all runs.
         data: clips and batches.
@@ -39,6 +41,7 @@ class RunConfig(LoopConfig):
     view: Literal["rgb", "flow"] = "rgb"
     teacher: str | None = None
     teacher_settings: dict[str, Any] | None = None
+    more_teachers: list[str] = field(default_factory=list)
     init: str | None = None
     runs: str = "runs"
     data: DataConfig = field(default_factory=DataConfig)
@@ -50,6 +53,8 @@ class RunConfig(LoopConfig):
     def __post_init__(self) -> None:
         if (self.task == "supervised" or solved_task(self.task)) and self.data.unlabelled == "use":
             raise ConfigError(f"task {self.task} learns nothing from clips without a label", hint="data.unlabelled: none")
+        if self.more_teachers and self.teacher is None:
+            raise ConfigError("more_teachers are given, but no teacher", hint="teacher: runs/<the first of them>")
         if self.answers_for_frames:
             self.data.observe.judged_frames(self.data.window)
 
@@ -72,7 +77,7 @@ class RunConfig(LoopConfig):
     @classmethod
     def unused(cls, task: str, /) -> tuple[str, ...]:
         """What names a teacher, for a task that has none."""
-        return () if TASKS[task].needs_teacher else ("teacher", "teacher_settings")
+        return () if TASKS[task].needs_teacher else ("teacher", "teacher_settings", "more_teachers")
 
 
 def solved_task(name: str) -> type[SolvedTask] | None:
@@ -101,7 +106,11 @@ def teacher_config(config: RunConfig) -> RunConfig | None:
         return None
     if config.teacher is None or Path(config.teacher).suffix:
         raise ConfigError("teacher_settings needs `teacher` to name the folder of a run", found=f"teacher: {config.teacher}")
-    own = {key: value for key, value in as_dict(config).items() if key not in ("teacher", "teacher_settings", "method", "init")}
+    own = {
+        key: value
+        for key, value in as_dict(config).items()
+        if key not in ("teacher", "teacher_settings", "more_teachers", "method", "init")
+    }
     folder = Path(config.teacher)
     labelled = {"unlabelled": "none", "unlabelled_manifest": None}
     place = {"name": folder.name, "runs": str(folder.parent), "task": "supervised", "data": labelled}

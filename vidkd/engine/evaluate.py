@@ -1,6 +1,7 @@
 """Evaluating a classifier: every clip's probabilities, averaged over its windows and crops, at every observed fraction."""
 
 import csv
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -351,6 +352,35 @@ def judged_set(model: VideoClassifier | ExportedModule, clips: Clips, subset: st
     if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
         keep_features(dataset, {model.view: (model.view, KeptClassifier(model))})
     return dataset
+
+
+def mean_judgement(judgements: Sequence[Judgement]) -> Judgement:
+    """How networks answer together: the mean of their class probabilities, clip by clip; of the labels that all of them know.
+
+    Late fusion by averaging, as of two streams in Simonyan and Zisserman 2014 (arXiv 1406.2199). Raises DataError if they were not judged
+    on the same clips at the same observed fractions.
+    """
+    first, *others = judgements
+    if any(other.at.keys() != first.at.keys() or other.fullest.clips != first.fullest.clips for other in others):
+        raise DataError(
+            "networks that answer together were not judged on the same clips at the same observed fractions",
+            clips=", ".join(str(len(one.fullest.clips)) for one in judgements),
+            fractions="; ".join(", ".join(f"{fraction:g}" for fraction in one.fractions) or "none" for one in judgements),
+            hint="the same data.observe for all of them",
+        )
+
+    def mean(fraction: float | None, one: Predictions) -> Predictions:
+        found = [judgement.at[fraction] for judgement in judgements]
+        common = [name for name in one.targets if all(name in each.targets for each in found)]
+        return dataclasses.replace(
+            one,
+            probabilities=np.mean([each.probabilities for each in found], axis=0),
+            targets={name: np.mean([each.targets[name] for each in found], axis=0) for name in common},
+            target_classes={name: names for name, names in one.target_classes.items() if name in common},
+            held=max(each.held for each in found),
+        )
+
+    return dataclasses.replace(first, at={fraction: mean(fraction, one) for fraction, one in first.at.items()})
 
 
 def judge(

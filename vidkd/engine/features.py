@@ -11,17 +11,17 @@ from vidkd.data.features import FeatureStore
 from vidkd.data.loaders import Item, batch_loader
 from vidkd.engine.interrupts import start
 from vidkd.tasks import Task
-from vidkd.tasks.task import TEACHER, KeptNetwork
+from vidkd.tasks.task import KeptNetwork
 
 Networks = Mapping[str, tuple[str, KeptNetwork]]
 """The entry of a batch in which kept activations stand -> the view that a network sees, and the network."""
 
 
-def keep_features(dataset: ClipDataset, networks: Networks, *, epochs: int = 1, progress: str = "") -> None:
+def keep_features(dataset: ClipDataset, networks: Networks, *, seen: str | None = None, epochs: int = 1, progress: str = "") -> None:
     """Let `dataset` give the activations of frozen networks in place of what they see, from its store, which is filled first.
 
-    epochs: after how many the views of a clip repeat. A view that a kept entry replaces, or that only the teacher sees, is no longer
-    decoded. Raises DataError where the maps pass the bound.
+    seen: the view that a student sees, who is not among them. epochs: after how many the views of a clip repeat. Views that no network sees
+    any longer are not decoded. Raises DataError where the maps pass the bound.
     """
     # one network may be both student and teacher, of other parts of a clip
     identities = {entry: f"{view} {model.kept_identity()}" for entry, (view, model) in networks.items()}
@@ -31,8 +31,7 @@ def keep_features(dataset: ClipDataset, networks: Networks, *, epochs: int = 1, 
         dataset.views = (view,)
         _fill(dataset, entry, model, epochs, progress)
     store.filled = True
-    # one view: it is the student's, who may still read it when only the teacher's activations are kept
-    replaced = {view for entry, (view, _) in networks.items() if entry == view or len(views) > 1}
+    replaced = {view for view, _ in networks.values()} - {seen}
     dataset.views = tuple(view for view in views if view not in replaced)
 
 
@@ -59,12 +58,6 @@ def _fill(dataset: ClipDataset, entry: str, model: KeptNetwork, epochs: int, pro
 
 
 def frozen_networks(task: Task) -> dict[str, tuple[str, KeptNetwork]]:
-    """The networks of a task whose activations can be kept, by the entry of the batch that they read: the teacher, a frozen student."""
-    view = task.student.view
-    networks: dict[str, tuple[str, KeptNetwork]] = {}
-    if (student := task.kept_student) is not None:
-        networks[view] = (view, student)
-    if (teacher := task.kept_teacher) is not None:
-        others = [other for other in task.views if other != view]
-        networks[TEACHER] = (others[0] if others else view, teacher)
-    return networks
+    """The networks of a task whose activations can be kept, by the entry of the batch that they read: what teaches, a frozen student."""
+    view, student = task.student.view, task.kept_student
+    return {**({} if student is None else {view: (view, student)}), **task.kept_teachers}

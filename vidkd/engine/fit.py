@@ -124,7 +124,9 @@ class ClipTrainingRun(TrainingRun):
                 hint="--train.devices 1, or --data.features.views 0",
             )
         if kept.views and self.dataset.features is None:
-            keep_features(self.dataset, frozen_networks(self.task), epochs=kept.views, progress="activations of frozen stages")
+            networks, view = frozen_networks(self.task), self.task.student.view
+            seen = None if view in networks else view
+            keep_features(self.dataset, networks, seen=seen, epochs=kept.views, progress="activations of frozen stages")
         epoch = math.ceil(self.samples / self.batch_size)
         self.uncounted = min(epoch, last) - first if rank == 0 and self.config.data.observe.protocol != "whole" else 0
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)

@@ -99,13 +99,15 @@ def labelled_batch(data: DataConfig) -> int:
 def build_run_task(
     config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None, *, clips: Clips | None = None
 ) -> Task:
-    """Student (seeded, or from `init`), teacher from its checkpoint, and the task.
+    """Student (seeded, or from `init`), teachers from their checkpoints, and the task.
 
     clips: of the run; a teacher that never saw one of the classes that the student learns is refused, and a teacher or an `init` that
     learned from clips by which the student is judged. Raises ConfigError or CheckpointError.
     """
-    teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, config.data.split)
-    return build_task(config.task, config.method, _student(config, classes, targets or {}, clips), teacher)
+    split = config.data.split
+    teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, split)
+    others = [_teacher(path, classes, clips, split) for path in config.more_teachers]
+    return build_task(config.task, config.method, _student(config, classes, targets or {}, clips), teacher, others)
 
 
 def _student(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]], clips: Clips | None) -> VideoClassifier:
@@ -173,7 +175,9 @@ def learned_record(config: RunConfig, clips: Clips) -> dict[str, Any]:
     """What the student of a run learns from: its training clips, and those of the networks that its weights and its teacher come from."""
     weights = provenance(config.model.weights)
     students = [weights["student"]] if weights is not None else []
-    students += [read_checkpoint(Path(path))["student"] for path in (config.init, config.teacher) if path is not None]
+    students += [
+        read_checkpoint(Path(path))["student"] for path in (config.init, config.teacher, *config.more_teachers) if path is not None
+    ]
     settings = {name: getattr(config.data, name) for name in SETTINGS}
     earlier = [student.get("learned") for student in students]
     return record_of(clips.manifest.root, [*clips.train, *clips.unlabelled], settings, earlier=earlier)

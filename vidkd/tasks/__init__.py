@@ -1,7 +1,7 @@
 """The methods, a file each, and `TASKS`, which finds them by name: ours, and those that other packages register."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -82,11 +82,19 @@ def _load(entry: EntryPoint) -> type[Task]:
     return kind
 
 
-def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> Task:
-    """The task of this name. Raises ConfigError as `check_teacher` does."""
+def build_task(
+    name: str,
+    config: Any,
+    student: VideoClassifier,
+    teacher: VideoClassifier | None = None,
+    more_teachers: Sequence[VideoClassifier] = (),
+) -> Task:
+    """The task of this name. Raises ConfigError as `check_teacher` does, and for more teachers where it matches more than their logits."""
     kind = TASKS[name]
     check_teacher(name, given=teacher is not None)
-    return kind(config if config is not None else kind.Config(), student, teacher)
+    task = kind(config if config is not None else kind.Config(), student, teacher)
+    task.teach_together(more_teachers)
+    return task
 
 
 def check_teacher(name: str, *, given: bool) -> None:

@@ -86,6 +86,7 @@ class Anticipation(Task):
 
     def __init__(self, config: AnticipationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
         self.matches_logits = config.logits_weight > 0
+        self.only_logits = not config.matches_features
         super().__init__(config, student, teacher)
         if not config.matches_features and config.logits_weight == 0:
             raise ConfigError(
@@ -106,10 +107,9 @@ class Anticipation(Task):
         same = inputs == outputs or not config.matches_features
         self.projector: nn.Module = nn.Identity() if same else nn.Conv3d(inputs, outputs, kernel_size=1)
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The student's view of what was observed, and the teacher's of its own part."""
-        return (self.student.view, FUTURE + require_teacher(self).view)
+    def view_of(self, teacher: VideoClassifier) -> str:
+        """The teacher's own part, which the student does not see."""
+        return FUTURE + teacher.view
 
     def matched_stages(self) -> tuple[Sequence[str], Sequence[str]]:
         """Those of the feature term."""
@@ -132,7 +132,7 @@ class Anticipation(Task):
 
     def future_output(self, batch: Batch) -> ClassifierOutput:
         """The teacher's output on its part of each clip, without gradients."""
-        return teacher_output(self, batch, FUTURE)
+        return teacher_output(self, batch)
 
 
 def _stage(model: VideoClassifier, name: str | None, key: str) -> str:

@@ -30,7 +30,7 @@ class GeneralizedDistillation(Task):
     """(1 - imitation) * CE(label) + imitation * CE(softened teacher), the student's own softmax untempered."""
 
     Config = GeneralizedDistillationConfig
-    matches_logits = True
+    matches_logits = only_logits = True
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """The mixture of hard and imitation loss; clips without a label count in the imitation term only."""

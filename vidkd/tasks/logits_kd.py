@@ -27,7 +27,7 @@ class LogitsKD(Task):
     """(1 - alpha) * CE + alpha * T^2 * KL(teacher || student); the soft term is the mean over all clips, labelled or not."""
 
     Config = LogitsKDConfig
-    matches_logits = True
+    matches_logits = only_logits = True
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Hard and soft label loss."""

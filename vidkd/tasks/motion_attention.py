@@ -61,9 +61,9 @@ class MotionAttention(Task):
         return tuple(dict.fromkeys([self.student.view, "flow"]))
 
     @property
-    def kept_teacher(self) -> KeptNetwork:
+    def kept_teachers(self) -> dict[str, tuple[str, KeptNetwork]]:
         """The motion map, which is small where the flow is not."""
-        return self.motion
+        return {TEACHER: (self.motion.view, self.motion)}
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label loss and the divergences of the maps."""

@@ -1,5 +1,6 @@
 """The interface of a method to the engine: named losses from a batch, predictions from a batch, and the state to save."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -16,7 +17,7 @@ from vidkd.models.kept import KeptClassifier
 
 Batch = Mapping[str, Any]
 TEACHER = "teacher"
-"""The entry of a batch with kept activations of the teacher, in place of its view."""
+"""The entry of a batch with kept activations of the teacher, in place of its view; of further teachers `teacher1`, and so on."""
 
 
 class Trainable(nn.Module):
@@ -44,8 +45,9 @@ class Trainable(nn.Module):
         return ()
 
     def saved_state(self) -> dict[str, Tensor]:
-        """What training changes besides the student (projectors); the teacher is left out."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(("teacher.", "student."))}
+        """What training changes besides the student (projectors); teachers are left out."""
+        left_out = ("teacher.", "more_teachers.", "student.")
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(left_out)}
 
     def load_saved_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `saved_state` gave. Raises CheckpointError if the names differ."""
@@ -91,25 +93,49 @@ class Task(Trainable):
 
     Data with several kinds of labels (EPIC-KITCHENS: action, verb and noun): the label loss and every loss of logits are summed over
     all of them. A task that matches logits (`matches_logits`) refuses a teacher that lacks a kind of label which the student learns.
+    One that matches nothing but logits (`only_logits`) can have several teachers.
     """
 
     Config: ClassVar[type] = TaskConfig
     needs_teacher: ClassVar[bool] = True
     matches_logits: bool = False
+    only_logits: bool = False
 
     def __init__(self, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
         super().__init__()
         self.config = config
         self.student: VideoClassifier = student
         self.teacher = teacher
+        self.more_teachers: nn.ModuleList = nn.ModuleList()
         if teacher is not None:
             _check_classes(teacher, student, self.matches_logits)
             teacher.requires_grad_(False).eval()
 
+    def teach_together(self, others: Iterable[VideoClassifier]) -> None:
+        """Let further teachers answer with the first, by the mean of the class probabilities. Raises ConfigError unless `only_logits`."""
+        for other in others:
+            if not self.only_logits:
+                raise ConfigError(
+                    f"{type(self).__name__} matches more of its teacher than logits, so it has one teacher",
+                    hint="task: logits_kd or generalized_distillation, or a teacher that is one network",
+                )
+            _check_classes(other, self.student, self.matches_logits)
+            self.more_teachers.append(other.requires_grad_(False).eval())
+
+    @property
+    def teachers(self) -> dict[str, VideoClassifier]:
+        """Every teacher, by the entry of a batch that holds its kept activations."""
+        found = [] if self.teacher is None else [self.teacher, *self.more_teachers]
+        return {f"{TEACHER}{number or ''}": model for number, model in enumerate(found)}
+
+    def view_of(self, teacher: VideoClassifier) -> str:
+        """The entry of a batch that a teacher sees."""
+        return teacher.view
+
     @property
     def views(self) -> tuple[str, ...]:
         """Views that a training batch must hold."""
-        return tuple(dict.fromkeys([self.student.view, *([self.teacher.view] if self.teacher is not None else [])]))
+        return tuple(dict.fromkeys([self.student.view, *map(self.view_of, self.teachers.values())]))
 
     @property
     def kept_student(self) -> KeptNetwork | None:
@@ -117,15 +143,18 @@ class Task(Trainable):
         return None if self.student.config.freeze is None else KeptClassifier(self.student, matched=self.matched_stages()[0])
 
     @property
-    def kept_teacher(self) -> KeptNetwork | None:
-        """What teaches, as far as its maps can be kept; they come in the entry `TEACHER` of a batch."""
-        return None if self.teacher is None else KeptClassifier(self.teacher, matched=self.matched_stages()[1], whole=True)
+    def kept_teachers(self) -> dict[str, tuple[str, KeptNetwork]]:
+        """What teaches, as far as its maps can be kept, and what it sees; by the entry of a batch in which the maps then come."""
+        matched = self.matched_stages()[1]
+        return {
+            entry: (self.view_of(teacher), KeptClassifier(teacher, matched=matched, whole=True)) for entry, teacher in self.teachers.items()
+        }
 
     def train(self, mode: bool = True) -> "Task":
-        """As of any module, but the teacher stays in eval mode."""
+        """As of any module, but teachers stay in eval mode."""
         super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
+        for teacher in self.teachers.values():
+            teacher.eval()
         return self
 
     def head_parameters(self) -> Iterable[nn.Parameter]:
@@ -272,9 +301,19 @@ def attention_support(model: VideoClassifier) -> Literal["frame", "clip"]:
     return "frame" if model.config.attention.softmax == "spatial" else "clip"
 
 
-def teacher_output(task: Task, batch: Batch, prefix: str = "") -> ClassifierOutput:
-    """The teacher's output on its own view of the batch, without gradients. prefix: before the name of the view."""
-    teacher = require_teacher(task)
+def teacher_output(task: Task, batch: Batch) -> ClassifierOutput:
+    """The teacher's output on its own view of the batch, without gradients; of several teachers only logits, those of their mean."""
+    require_teacher(task)
     with torch.no_grad():
-        output: ClassifierOutput = teacher(batch[TEACHER] if TEACHER in batch else batch[prefix + teacher.view])
-    return output
+        outputs: list[ClassifierOutput] = [
+            teacher(batch[entry] if entry in batch else batch[task.view_of(teacher)]) for entry, teacher in task.teachers.items()
+        ]
+        if len(outputs) == 1:
+            return outputs[0]
+        mean = {kind: _mean_logits([logits_of(output)[kind] for output in outputs]) for kind in ("", *task.student.targets)}
+    return ClassifierOutput(mean.pop(""), {}, {}, outputs[0].pooled.new_empty(0), mean)
+
+
+def _mean_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Logarithms (B, K) of the mean of several networks' class probabilities: logits whose softmax is that mean."""
+    return torch.stack([widen(each).log_softmax(1) for each in logits]).logsumexp(0) - math.log(len(logits))

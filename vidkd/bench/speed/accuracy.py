@@ -24,7 +24,7 @@ from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.evaluate import judge_boxes
 from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
 from vidkd.engine.clips import Clips, manifest_of, read_clips
-from vidkd.engine.evaluate import Judgement, judge
+from vidkd.engine.evaluate import Judgement, judge, mean_judgement
 from vidkd.models.saved import ExportedModule
 from vidkd.runtime.clip_classifier import ExportedClassifier
 
@@ -130,7 +130,7 @@ def _frames_config(spec: DataSpec) -> BoxDataConfig:
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -> Accuracy:
     """Top-1 and the other metrics of a classifier, with intervals over test groups; data and clips: of `shown_clips`."""
-    judgement = _mean_of([_judged(one, spec, data, clips) for one in opened.streams or (opened,)])
+    judgement = mean_judgement([_judged(one, spec, data, clips) for one in opened.streams or (opened,)])
     cell = as_cell({"seed": 0, "place": spec.split, "predictions": judgement.as_rows()})
     top1 = bootstrap_ci([cell], over=("groups",))
     fractions = tuple(fraction for fraction in data.observe.judged_fractions if fraction is not None)
@@ -155,20 +155,6 @@ def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -
     module = ExportedModule(opened.model) if exported else opened.model
     device = torch.device("cpu") if exported else next(opened.network.parameters()).device
     return judge(module, clips, spec.subset, data, opened.classes, device=device, last_only=True)
-
-
-def _mean_of(streams: Sequence[Judgement]) -> Judgement:
-    """Probabilities averaged, clip by clip; where there are two, of the classes only, no further labels."""
-    first, *others = streams
-    if not others:
-        return first
-    at = {
-        fraction: dataclasses.replace(
-            one, probabilities=(one.probabilities + others[0].at[fraction].probabilities) / 2, targets={}, target_classes={}
-        )
-        for fraction, one in first.at.items()
-    }
-    return dataclasses.replace(first, at=at)
 
 
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
