@@ -163,9 +163,16 @@ LEARNING = (
     Mutant(
         "teacher in train mode",
         "vidkd/tasks/task.py",
-        "        if self.teacher is not None:\n            self.teacher.eval()\n        return self",
+        "        for teacher in self.teachers.values():\n            teacher.eval()\n        return self",
         "        return self",
         ("tests/tasks/test_tasks.py::test_the_teacher_stays_in_eval_mode_and_unchanged",),
+    ),
+    Mutant(
+        "several teachers: the mean of their logits",
+        "vidkd/tasks/task.py",
+        "torch.stack([widen(each).log_softmax(1) for each in logits]).logsumexp(0) - math.log(len(logits))",
+        "torch.stack([widen(each) for each in logits]).mean(0)",
+        ("tests/tasks/test_tasks.py::test_several_teachers_teach_the_mean_of_their_probabilities",),
     ),
     Mutant(
         "label -1 counted (label loss)",
@@ -177,8 +184,8 @@ LEARNING = (
     Mutant(
         "the teacher sees what the student sees",
         "vidkd/tasks/anticipation.py",
-        "return teacher_output(self, batch, FUTURE)",
-        "return teacher_output(self, batch)",
+        "return FUTURE + teacher.view",
+        "return teacher.view",
         ("tests/tasks/test_anticipation.py",),
     ),
     Mutant(
