@@ -47,6 +47,7 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot be in the name of a metric.*small letters"),
         ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition, is there twice"),
         ({"methods": {"rgb": {}, "both": {"mean_of": ["rgb", "fow"]}}}, "unknown method in methods.both.mean_of 'fow'"),
+        ({"methods": {"rgb": {}, "late": {"starts_from": "rgc"}}}, "unknown method in methods.late.starts_from 'rgc'"),
         ({"methods": {"rgb": {}, "both": {"mean_of": ["rgb"]}}}, "mean_of names two methods or more"),
         ({"methods": {"rgb": {}, "a": {}, "b": {"mean_of": ["rgb", "a"], "settings": {"optim.lr": 1}}}}, "is not trained"),
         ({"methods": {"rgb": {}, "a": {}, "b": {"mean_of": ["rgb", "a"]}, "c": {"mean_of": ["a", "b"]}}}, "methods.b trains none"),

@@ -205,6 +205,20 @@ def test_two_streams_answer_by_their_mean_and_teach_together(
     assert fits.names[3:] == ["rgb-s1-1", "flow-s1-1", "kd-s1-1"]
 
 
+def test_a_run_that_starts_from_another_has_its_weights_and_its_own_teacher(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = {"starts_from": "rgb", "teacher": "flow", "settings": {"task": "logits_kd"}}
+    study, fits = tiny_study(methods={"rgb": {}, "flow": STREAMS["flow"], "begun": begun}, seeds=[0]), Fits(monkeypatch, {})
+    found = run(study, places)
+    assert fits.names == ["rgb-s0-1", "flow-s0-1", "begun-s0-1"]
+    config = cell_config(study, CellKey("begun", -1, 0, "1"), "test", {}, places.runs)
+    folder = places.runs / "small" / "test"
+    assert (config.init, config.teacher) == (str(folder / "rgb-s0-1"), str(folder / "flow-s0-1"))
+    kept = found["begun-s0-1"]["settings"]
+    assert (kept["init"], kept["teacher"]) == ("rgb", "flow")
+
+
 def test_a_run_that_is_compressed_needs_its_teacher(
     tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ class MethodSpec(BaseMethodSpec):
         trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
         mean_of: methods whose runs of the same seed and fold answer together, by the mean of their class probabilities; nothing is trained.
             As a `teacher`, these runs teach together.
+        starts_from: method whose run of the same seed and fold gives the initial weights (`init`).
         shown_as: name under which it is in the summary; entries of one name differ in their condition.
         condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
     """
@@ -53,6 +54,7 @@ class MethodSpec(BaseMethodSpec):
     compresses: str | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
     mean_of: list[str] = field(default_factory=list)
+    starts_from: str | None = None
     shown_as: str | None = None
     condition: str | None = None
 
@@ -63,13 +65,17 @@ class MethodSpec(BaseMethodSpec):
             )
         if self.steps and self.compresses is None:
             raise ConfigError("steps are done to the run of a method, and none is named", hint="compresses: METHOD")
-        if self.teacher is not None and self.compresses is not None:
-            raise ConfigError("a method that compresses a run has that run's teacher", hint="leave out `teacher`; steps may name another")
+        if self.compresses is not None and (self.teacher is not None or self.starts_from is not None):
+            raise ConfigError(
+                "a method that compresses a run has that run's teacher and weights",
+                hint="leave out `teacher` and `starts_from`; steps may name another teacher",
+            )
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The methods whose runs of the same seed and fold must be there first."""
-        return (*(name for name in (self.compresses, self.teacher) if name is not None), *self.mean_of)
+        named = (self.compresses, self.teacher, *self.mean_of, self.starts_from)
+        return tuple(name for name in named if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +124,7 @@ class StudySpec(BaseStudySpec):
     def __post_init__(self) -> None:
         self.check()
         for name, method in self.methods.items():
-            for key in ("teacher", "compresses", "mean_of"):
+            for key in ("teacher", "compresses", "mean_of", "starts_from"):
                 for other in [getattr(method, key)] if isinstance(getattr(method, key), str) else getattr(method, key) or ():
                     check_known(other, self.methods, "method", f"methods.{name}.{key}")
             for source in method.sources:
@@ -178,18 +184,16 @@ def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen,
         return cell_config(study, sources[0], phase, chosen, runs)
     settings = merge(merge(merge({}, spec.settings), method.settings), settings_of_trial(study, cell, chosen))
     folder = runs / spec.study / phase
-    teachers = [str(folder / str(source)) for source in sources]
-    settings |= {"teacher": "of the cell" if teachers else None, "teacher_settings": None}
+    runs_of = [str(folder / str(source)) for source in sources]
+    begun, teachers = (runs_of[-1:], runs_of[:-1]) if method.starts_from is not None else ([], runs_of)
+    settings |= {"teacher": "of the cell" if teachers else None, "teacher_settings": None} | ({"init": "of the cell"} if begun else {})
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True), study.overrides)
     data, train = dataclasses.replace(like.data, split=cell.place), dataclasses.replace(like.train, seed=cell.seed)
-    return with_places_of(
-        like,
-        dataclasses.replace(
-            like, data=data, train=train, name=str(cell), runs=str(folder), teacher=next(iter(teachers), None), more_teachers=teachers[1:]
-        ),
-    )
+    own: dict[str, Any] = {"name": str(cell), "runs": str(folder), "teacher": next(iter(teachers), None), "more_teachers": teachers[1:]}
+    own |= {"init": begun[0]} if begun else {}
+    return with_places_of(like, dataclasses.replace(like, data=data, train=train, **own))
 
 
 @functools.lru_cache(maxsize=256)
@@ -205,8 +209,8 @@ def settings_of_trial(study: "ClipStudy", cell: CellKey, chosen: Chosen) -> Mapp
 
 
 def source_cells(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:
-    """The cells whose runs teach this one, are compressed by it or answer together in it: of the same seed and fold, in tuning the trial
-    chosen for this fold.
+    """The cells whose runs teach this one, are compressed by it, answer together in it or give its initial weights (the last): of the same
+    seed and fold, in tuning the trial chosen for this fold.
     """
     found = []
     for source in study.spec.methods[cell.method].sources:

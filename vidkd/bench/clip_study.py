@@ -90,7 +90,7 @@ class ClipStudy(Study):
         ]
 
     def sources(self, key: CellKey, phase: Phase, chosen: Chosen) -> list[CellKey]:
-        """The cells whose runs teach this one, answer in it or are compressed by it; of the last its teachers too, for repairs."""
+        """The cells that `source_cells` names; of a run that is compressed its teachers too, for repairs."""
         found = source_cells(self, key, phase, chosen)
         compressed = self.spec.methods[key.method].compresses is not None
         return [*(self.sources(found[0], phase, chosen) if compressed else []), *found]
@@ -103,7 +103,12 @@ class ClipStudy(Study):
         """Of the run, without where it ran and where its files are; of a compression also the steps and the settings of the repairs."""
         config = cell_config(self, key, phase, chosen, places.runs)
         method = self.spec.methods[key.method]
-        found = {**identity(config), "init": config.init, "teacher": method.compresses or method.teacher, "subset": self._subset(phase)}
+        found = {
+            **identity(config),
+            "init": method.starts_from or config.init,
+            "teacher": method.compresses or method.teacher,
+            "subset": self._subset(phase),
+        }
         if method.mean_of:
             return {**found, "mean_of": list(method.mean_of)}
         if method.compresses is None:
