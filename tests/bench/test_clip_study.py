@@ -253,6 +253,24 @@ def read(study: ClipStudy, places: Places, chosen: Any = None, key: CellKey = KE
     return cell
 
 
+def test_a_cell_depends_on_the_content_of_published_weights_not_on_their_place(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path / "study", settings={"model.weights": "pretrained"})
+    for folder, content in (("here", b"one"), ("there", b"one"), ("other", b"two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tiny3d.safetensors").write_bytes(content)
+    monkeypatch.setenv("VIDKD_WEIGHTS", str(tmp_path / "here"))
+    put(study, places, {**cell_content(study, KEY, accuracy=0.5), "inputs": study.inputs(KEY, places)})
+    monkeypatch.setenv("VIDKD_WEIGHTS", str(tmp_path / "there"))
+    assert read(study, places)["settings"]["model.weights"] == "pretrained"
+    monkeypatch.setenv("VIDKD_WEIGHTS", str(tmp_path / "other"))
+    with pytest.raises(DataError, match="weights: tiny3d "):
+        read(study, places)
+    monkeypatch.delenv("VIDKD_WEIGHTS")  # downloaded: nothing to compare with
+    assert read(study, places)["inputs"]["weights"].startswith("tiny3d ")
+
+
 @pytest.mark.parametrize(
     ("word", "line"),
     [

@@ -55,6 +55,18 @@ def test_kinds_of_files(suffix: str, wrap: str, tmp_path: Path) -> None:
     assert all(torch.equal(value, state[key]) for key, value in loaded.net.state_dict().items())
 
 
+def test_published_weights_are_a_file_of_their_folder_where_it_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("vidkd.models.weights._download", lambda name: asked.append(name) or {})
+    monkeypatch.setenv("VIDKD_WEIGHTS", str(tmp_path))
+    assert not read_weights(PRETRAINED, "timm:resnet18")
+    save_file({"conv1.weight": torch.ones(2)}, tmp_path / "resnet18.safetensors")
+    assert list(read_weights(PRETRAINED, "timm:resnet18")) == ["conv1.weight"]
+    monkeypatch.delenv("VIDKD_WEIGHTS")
+    assert not read_weights(PRETRAINED, "timm:resnet18")
+    assert asked == ["timm:resnet18", "timm:resnet18"]
+
+
 def test_the_averaged_student_of_a_checkpoint_is_preferred(tmp_path: Path) -> None:
     last, average = (VideoClassifier(ModelConfig(), 3, "rgb").state_dict() for _ in range(2))
     checkpoint = {"student": {"state": last, "classes": ["a", "b", "c"]}, "ema": None, "step": 7}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import near_files
+from vidkd.base.files import near_files, sha256
 from vidkd.base.settings import as_dict, flatten, load_settings, place_of
 from vidkd.base.yaml_files import merge
 from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cells
@@ -32,6 +32,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
+from vidkd.models.weights import PRETRAINED, published_file
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,13 @@ class ClipStudy(Study):
         return _defaults(settings["task"])
 
     def inputs(self, key: CellKey, places: Places) -> dict[str, str]:
-        """The hash of the manifest, where it is on this machine."""
-        data = cell_config(self, key, "test", {}, places.runs).data
+        """The hash of the manifest, and of the published weights in a file, where they are on this machine."""
+        config = cell_config(self, key, "test", {}, places.runs)
+        data, model = config.data, config.model
         path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
-        return _manifest(path, data.root or None, path.stat().st_mtime_ns) if path.is_file() else {}
+        found = _manifest(path, data.root or None, path.stat().st_mtime_ns) if path.is_file() else {}
+        file = published_file(model.backbone) if model.weights == PRETRAINED else None
+        return {**found, **({} if file is None else {"weights": f"{model.backbone} {_hash(file, file.stat().st_mtime_ns)}"})}
 
     def _run(self, key: CellKey, phase: Phase, places: Places) -> Path:
         return places.runs / self.name / phase / str(key)
@@ -242,6 +246,11 @@ def _defaults(task: str) -> Mapping[str, Any]:
 def _manifest(path: Path, root: str | None, _changed_ns: int) -> dict[str, str]:
     found = manifest_identity(Manifest.read(path, root))
     return {"manifest": f"{found['name']} {found['sha256']}"}
+
+
+@functools.lru_cache(maxsize=8)
+def _hash(file: Path, _changed_ns: int) -> str:
+    return sha256(file)
 
 
 def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:

@@ -291,7 +291,8 @@ def _check_kept(study: Study, key: CellKey, cell: Mapping[str, Any], phase: Phas
     """Raise DataError for a finished cell that was made with other settings or data than the study has now."""
     inputs = study.inputs(key, places)
     differs = differences(cell["settings"], study.settings(key, phase, places, chosen), study.defaults)
-    differs += differences({name: value for name, value in cell["inputs"].items() if name in inputs}, inputs, lambda _: {})
+    known = {name: value for name, value in inputs.items() if name in cell["inputs"]}  # weights that were downloaded have no hash
+    differs += differences(cell["inputs"], known, lambda _: {})
     if differs:
         mend = f"give the study another name, or move {places.results} away"
         raise DataError(f"cell {key} was made with other settings or data", differs="; ".join(differs[:MOST_SHOWN]), hint=mend)

@@ -33,6 +33,8 @@ FREE = (
     "data.manifest",
     "data.workers",
     "data.cache",
+    "data.features.folder",
+    "data.features.max_gb",
     "runs",
     "name",
 )

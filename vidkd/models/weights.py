@@ -1,5 +1,6 @@
 """Pretrained weights from a file, torchvision or timm. Only the classification head may differ; never a silent random network."""
 
+import os
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,20 +19,31 @@ State = Mapping[str, Tensor]
 
 PRETRAINED = "pretrained"
 """In place of a file: what the library of a network publishes for it."""
+FOLDER_VARIABLE = "VIDKD_WEIGHTS"
+"""Names the folder of published weights on a machine without a network: NAME.safetensors, .pt or .pth, as the network is called."""
 
 
 def read_weights(source: str, architecture: str) -> State:
-    """Parameters by name, on the CPU, from the file `source`, or downloaded for `architecture` if it is "pretrained".
+    """Parameters by name, on the CPU, from the file `source`; if it is "pretrained" from `published_file`, else downloaded.
 
     Raises CheckpointError if the file is missing, unreadable, of an unknown kind or holds no parameters, or the download fails.
     """
-    if source == PRETRAINED:
+    published = published_file(architecture) if source == PRETRAINED else None
+    if source == PRETRAINED and published is None:
         return _download(architecture)
-    path = Path(source)
+    path = published or Path(source)
     if not path.is_file():
         hint = "give the path of an existing file, or set weights to null to train from scratch"
         raise CheckpointError(f"weights not found: {path}", backbone=architecture, hint=hint)
     return _parameters(read_file(path), path)
+
+
+def published_file(architecture: str) -> Path | None:
+    """The file with the published weights of a network in the folder that VIDKD_WEIGHTS names; None where there is none."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    name = architecture.removeprefix("timm:")
+    files = [Path(folder) / f"{name}{suffix}" for suffix in (".safetensors", ".pt", ".pth")] if folder else []
+    return next((file for file in files if file.is_file()), None)
 
 
 def provenance(source: str | None) -> Mapping[str, Any] | None:
@@ -86,7 +98,7 @@ def _download(architecture: str) -> State:
         raise CheckpointError(
             f"weights of '{architecture}' could not be downloaded",
             reason=first_line(error),
-            hint=f"fetch them with {library} on a machine with a network, and set weights to the path of that file",
+            hint=f"fetch them with {library} on a machine with a network, and set {FOLDER_VARIABLE} to the folder of that file",
         ) from error
 
 
