@@ -13,6 +13,7 @@ from typing import Any
 
 import layout_trees
 import pytest
+import torch
 import yaml
 
 from vidkd.base.settings import as_dict, merge
@@ -28,9 +29,11 @@ from vidkd.data.manifest import Manifest
 from vidkd.detection.config import load_detector_config
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.fit import fit
+from vidkd.models import build_backbone
 from vidkd.models.saved import load_classifier
 
 REPOSITORY = Path(__file__).parents[1]
+PROBE = REPOSITORY / "configs" / "probe" / "folder.yaml"
 CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
@@ -329,3 +332,14 @@ def test_a_benchmark_names_what_the_other_configurations_leave(path: Path, left_
     for label, model in models.items():
         if model.source is not None and model.source.startswith("runs/") and model.checkpoint is None:
             assert Path(model.source).parts[1] == Path(model.what).parts[1], f"{label}: of the same recipe and seed"
+
+
+@pytest.mark.parametrize("task", ["linear_probe", "nearest_neighbour"])
+def test_the_probe_is_solved_from_its_configuration(task: str, tiny_root: Path, tmp_path: Path) -> None:
+    small = {"data.window.frames": 8, "data.transform": {"short_side": 36, "crop": 32}, "data.workers": 0, "train.device": "cpu"}
+    published = load_config(PROBE, settings={"task": task})
+    assert published.model.weights == "pretrained"
+    weights = tmp_path / "tiny3d.pt"
+    torch.save(build_backbone("tiny3d").state_dict(), weights)
+    place = {"data.root": str(tiny_root), "runs": str(tmp_path), "model.backbone": "tiny3d", "model.weights": str(weights)}
+    assert fit(load_config(PROBE, settings={"task": task, **small, **place}), quiet=True).steps == 1

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn import functional as F
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.groups import group_folds
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
@@ -197,3 +197,8 @@ def test_maps_that_another_run_has_learned_are_kept_and_the_head_is_found_anew(s
     found = fit(solved_config("linear_probe", **soft, **{"init": str(first.folder)}), quiet=True)
     before, after = (load_classifier(run.folder).model.state_dict() for run in (first, found))
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"fc.weight", "fc.bias"}
+
+
+def test_a_window_without_two_frames_of_features_has_no_differences(solved_config: Config) -> None:
+    with pytest.raises(DataError, match="pooled vectors are not finite"):
+        fit(solved_config("linear_probe", **{"data.window.frames": 2}))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import append_jsonl, atomic_write
 from vidkd.base.progress import Progress
 from vidkd.base.settings import as_dict
@@ -89,7 +89,7 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
 def pooled_rows(model: VideoClassifier, clips: Clips, data: DataConfig, device: torch.device, *, progress: str = "") -> Rows:
     """The pooled vectors of all labelled training clips, read as an evaluation reads them: every window and crop, every observed fraction.
 
-    Clips of which nothing can be observed are left out. progress: see `evaluate`.
+    Clips of which nothing can be observed are left out. progress: see `evaluate`. Raises DataError for vectors that are not finite.
     """
     vectors, numbers = [], []
     for fraction in data.observe.judged_fractions:
@@ -99,7 +99,9 @@ def pooled_rows(model: VideoClassifier, clips: Clips, data: DataConfig, device: 
             if "index" in batch:
                 vectors.append(model(move_data_to_device(batch[model.view], device)).pooled.float().cpu())
                 numbers.append(batch["index"])
-    index = torch.cat(numbers)
+    index, pooled = torch.cat(numbers), torch.cat(vectors)
+    if not pooled.isfinite().all():
+        raise DataError("pooled vectors are not finite", hint="more data.window.frames: pooling 'difference' needs two frames of features")
     train = clips.subset("train", data.split)
     labels = {kind: torch.from_numpy(labels_of(train, kind or MAIN_HEAD))[index] for kind in ("", *model.targets)}
-    return Rows(torch.cat(vectors), labels, torch.tensor(group_folds(train, FOLDS, data.split_seed))[index])
+    return Rows(pooled, labels, torch.tensor(group_folds(train, FOLDS, data.split_seed))[index])
