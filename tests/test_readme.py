@@ -49,7 +49,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> Iterator[list[str]]:
     """The words of every command in the fenced bash of a page."""
     for block in blocks(page, "bash"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             for command in line.split("&&"):
                 if words := shlex.split(command, comments=True):
                     yield words
