@@ -178,3 +178,22 @@ def test_flow_filters_are_the_mean_over_colours() -> None:
     first = next(name for name, tensor in state.items() if tensor.ndim == 4)
     expected = state[first].mean(dim=1, keepdim=True).expand(-1, 2, -1, -1) * 1.5
     torch.testing.assert_close(flow.net.state_dict()[first], expected)
+
+
+def test_differences_are_pictures_of_what_moves() -> None:
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(backbone="timm:test_efficientnet", temporal=TemporalConfig(input="differences")), 3, "rgb").eval()
+    clip = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+    clip[:, :, 3] = clip[:, :, 2]
+    with torch.no_grad():
+        found = model(clip).features
+        pictures = 4 * (clip[:, :, 1::2].float() - clip[:, :, ::2].float()) / 255 / model.normalise.std
+        expected = model.backbone.net.forward_intermediates(pictures.clamp(-2.2, 2.2).transpose(1, 2).flatten(0, 1))[1]
+    torch.testing.assert_close(found["blocks_0"].transpose(1, 2).flatten(0, 1), expected[0])
+    assert found[model.to_stage].shape[2] == 2
+    torch.testing.assert_close(*found[model.to_stage][:, :, 1])  # grey, whatever stands still
+    assert all(stage.time_stride == 2 for stage in model.backbone.layout.stages.values())
+    with pytest.raises(ConfigError, match="pairs"):
+        model(clip[:, :, :3])
+    with pytest.raises(ConfigError, match="single images"):
+        VideoClassifier(ModelConfig(temporal=TemporalConfig(input="differences")), 3, "rgb")

@@ -133,6 +133,10 @@ class Backbone(nn.Module):
         """Of each stage."""
         return {name: stage.channels for name, stage in self.layout.stages.items()}
 
+    def show_differences(self) -> None:
+        """Show the network differences of pairs of frames; for networks of single images. Raises ConfigError for others."""
+        raise ConfigError("model.temporal.input is for networks of single images", hint="model.backbone: timm:NAME, or input: frames")
+
     def shift(self, kind: Literal["both", "past"]) -> None:  # noqa: ARG002 - of networks of images
         """Let features of neighbouring frames into every residual branch; for networks of single images. Raises ConfigError for others."""
         raise ConfigError("model.temporal.shift is for networks of single images", hint="model.backbone: timm:NAME, or shift: none")

@@ -93,6 +93,8 @@ class VideoClassifier(nn.Module):
                 f"{config.backbone} sees later frames, so it has no answer after every frame",
                 hint="model.backbone: timm:NAME, or model.temporal.answers: clip",
             )
+        if config.temporal.input == "differences":
+            self.backbone.show_differences()
         spec = self.backbone.input
         self.normalise = Normalise(spec if view == "rgb" else dataclasses.replace(spec, bound_px=config.flow_bound_px))
         self.from_stage, self.to_stage = _attention_stages(self.backbone, config)

@@ -66,6 +66,8 @@ class TemporalConfig:
             (the last state of a recurrent unit, causal); "transformer".
         width: of the recurrent unit's state, or of the transformer.
         layers: of the transformer.
+        input: what an image network is shown: "frames", or "differences" of pairs of neighbouring frames (second minus first, fourth
+            minus third, ...), half as many pictures as the window has frames, in which what stands still is grey.
         shift: temporal shift in the residual branches of an image network: "none", "both" ways, or features of the "past" only.
         answers: "clip": one for the clip; "frames": one after every frame, from it and those before, by a pooling that is causal here
             whichever it is (running means, states, masked attention). For networks that see no later frame; the last is that of the clip.
@@ -74,12 +76,15 @@ class TemporalConfig:
     pooling: Literal["mean", "difference", "gru", "transformer"] = "mean"
     width: Count = 256
     layers: Count = 2
+    input: Literal["frames", "differences"] = "frames"
     shift: Literal["none", "both", "past"] = "none"
     answers: Literal["clip", "frames"] = "clip"
 
     def __post_init__(self) -> None:
         if self.answers == "frames" and self.shift == "both":
             raise ConfigError("model.temporal.answers 'frames' sees no later frame, shift 'both' does", hint="model.temporal.shift: past")
+        if self.answers == "frames" and self.input == "differences":
+            raise ConfigError("a network of differences has an answer for each pair of frames only", hint="model.temporal.input: frames")
         if self.width % 4:
             raise ConfigError("model.temporal.width must be a multiple of 4", found=self.width)
 

@@ -35,7 +35,8 @@ class KeptClassifier:
     def kept_identity(self) -> str:
         """What decides the features: architecture, normalisation, and all weights that come before the last stage that is kept."""
         model, backbone = self.model, self.model.backbone
-        what = (model.config.backbone, model.config.temporal.shift, model.view, model.normalise.spec, self.stages, self.averaged)
+        temporal = model.config.temporal
+        what = (model.config.backbone, temporal.input, temporal.shift, model.view, model.normalise.spec, self.stages, self.averaged)
         rule = hashlib.sha256(repr(what).encode())
         later: set[str] = set()
         if not self.whole:

@@ -1,5 +1,6 @@
 """Image networks of timm on every frame, under the names of their library: `timm:NAME`. timm is imported when one is built."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from vidkd.models.temporal_shift import ShiftedInput, shift_residual_branches
 
 PREFIX = "timm:"
 FRAMES = 8
+GAIN, BOUND = 4.0, 2.2
 
 
 class TimmNet(Backbone):
@@ -33,6 +35,13 @@ class TimmNet(Backbone):
         self.takes_one_size = bool(getattr(net, "pretrained_cfg", {}).get("fixed_input_size"))
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shifted: ShiftedInput | None = None
+        self.differences = False
+
+    def show_differences(self) -> None:
+        """Show the network `frame_differences`; a position in time then stands for two frames."""
+        self.differences = True
+        stages = {name: dataclasses.replace(stage, time_stride=2) for name, stage in self.layout.stages.items()}
+        self.layout = dataclasses.replace(self.layout, stages=stages)
 
     def shift(self, kind: Literal["both", "past"]) -> None:
         """Put temporal shift into the residual branches; parameters keep their names."""
@@ -41,7 +50,8 @@ class TimmNet(Backbone):
             raise ConfigError("this network has no residual branch that begins with a convolution, so temporal shift has no place in it")
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
-        """Yield every stage, (B, C, T, H, W) each."""
+        """Yield every stage, (B, C, T, H, W) each; half of T with differences."""
+        clip = frame_differences(clip) if self.differences else clip
         frames, size = clip.shape[2], self.input.size
         if self.takes_one_size and clip.shape[3:] != (size, size):
             raise ConfigError(
@@ -77,6 +87,17 @@ class TimmNet(Backbone):
             if name.replace(".", "_") in later[:-1]:
                 yield _clips(images, frames)
         yield _clips(images, frames)
+
+
+def frame_differences(clip: Tensor) -> Tensor:
+    """Normalised clip (B, C, T, H, W), T even -> (B, C, T / 2, H, W), the second frame of each pair minus the first, times `GAIN`, clamped.
+
+    RGB differences as a cheap motion input are those of Wang et al. 2016 (TSN, arXiv 1608.00859), who train a network for them; gain and
+    bound, which bring them to the range of pictures, are ours. Raises ConfigError for an odd number of frames.
+    """
+    if clip.shape[2] % 2:
+        raise ConfigError("differences are of pairs of frames", found=f"{clip.shape[2]} frames", hint="an even data.window.frames")
+    return ((clip[:, :, 1::2] - clip[:, :, ::2]) * GAIN).clamp(-BOUND, BOUND)
 
 
 def timm_layout(name: str) -> Layout:
