@@ -157,6 +157,10 @@ def test_motion_attention(teacher_map: Any, batch: Batch) -> None:
     losses = task(batch)
     torch.testing.assert_close(losses["attention"], expected)
     torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + 0.7 * expected + 0.2 * prior)
+    alone = task_of(
+        "motion_attention", classifier(maps="two"), weight=0.7, prior_weight=0.2, floor_px=0.1, teacher_map=teacher_map, label_weight=0.0
+    )
+    torch.testing.assert_close(alone(batch)["loss"], 0.7 * expected + 0.2 * prior)
     few = task(unlabelled(batch, 0, 1, 2, 3))
     torch.testing.assert_close(few["loss"], 0.7 * expected + 0.2 * prior)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import Positive
+from vidkd.base.fields import NotNegative, Positive
 from vidkd.models import VideoClassifier
 from vidkd.tasks.attention_distillation import map_losses, of_other_clips
 from vidkd.tasks.task import TEACHER, Batch, KeptNetwork, Task, TaskConfig, attention_support
@@ -23,6 +23,7 @@ class MotionAttentionConfig(TaskConfig):
     """Settings of motion attention.
 
     Args:
+        label_weight: of the label loss; 0 learns the map alone, for a head that `linear_probe` solves after it.
         weight: of the divergence from the motion map.
         prior_weight: of the divergence of the appearance map (two maps) from the uniform map; by default as `weight`.
         direction: student||teacher is KL(student || motion).
@@ -30,6 +31,7 @@ class MotionAttentionConfig(TaskConfig):
         floor_px: added to the magnitude everywhere: what still counts where nothing moves, in pixels a sampled step.
     """
 
+    label_weight: NotNegative = 1.0
     weight: float = 1.0
     prior_weight: float | None = None
     direction: Literal["student||teacher", "teacher||student"] = "teacher||student"
@@ -38,7 +40,7 @@ class MotionAttentionConfig(TaskConfig):
 
 
 class MotionAttention(Task):
-    """CE + weight * KL(motion map, student's motion map) + prior_weight * KL(student's appearance map, uniform).
+    """label_weight * CE + weight * KL(motion map, student's motion map) + prior_weight * KL(student's appearance map, uniform).
 
     Clips without a label count in the last two.
     """
@@ -71,7 +73,7 @@ class MotionAttention(Task):
         if self.config.teacher_map == "other":
             target = of_other_clips(target)
         losses = {"label": self.label_loss(output, batch), **map_losses(output.attention, target, self.config.direction, "frame")}
-        losses["loss"] = losses["label"] + self.config.weight * losses["attention"]
+        losses["loss"] = self.config.label_weight * losses["label"] + self.config.weight * losses["attention"]
         if "prior" in losses:
             losses["loss"] = losses["loss"] + self.prior_weight * losses["prior"]
         return losses
