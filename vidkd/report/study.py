@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from vidkd.bench.streams.study import StreamStudy
 
 CALLS = "calls"
-WORDS = {"labels": "labelled clips used (%)", "obs": "share of the clip observed (%)", CALLS: "share of frames sent to the oracle (%)"}
+WORDS = {
+    "labels": "labelled clips used (%)",
+    "clips": "labelled clips of each class",
+    "obs": "share of the clip observed (%)",
+    CALLS: "share of frames sent to the oracle (%)",
+}
 """Conditions with a number, behind the @ of a metric, for a reader."""
 COUNTS = ("oracle_calls", "updates", "frames_after", "stream_ms")
 """Numbers of a stream in its tables; milliseconds of other parts are left out."""
@@ -103,7 +108,8 @@ def _differences(pairs: "pd.DataFrame") -> Iterator[Table]:
     """A table for every reference, of calls for every share of them."""
     shares = pairs.numbers.where(pairs.word == CALLS, "")
     for (reference, share), group in pairs.groupby([pairs.reference, shares], sort=False):
-        shown = group if share else group.assign(base=group.base + group.numbers.map(lambda numbers: f", {numbers} %" if numbers else ""))
+        units = group.word.map(lambda word: " clips a class" if word == "clips" else " %")
+        shown = group if share else group.assign(base=group.base + (", " + group.numbers + units).where(group.numbers != "", ""))
         yield pivot(shown, "base", title=f"Minus {reference}" + (f", at {share} % calls" if share else ""), caption=PAIRED)
 
 
@@ -169,10 +175,10 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
             values, cells = dict(zip(group.method, having, strict=True)), dict(zip(group.method, group.cell, strict=True))
             unit = "%" if is_share(str(metric)) else str(metric)
             yield seed_dots(values, cells, title=f"{metric_words(str(metric))} of every seed", unit=unit)
-    compared = pairs[pairs.metric.map(lambda metric: _is_summed_up(metric) or "@labels" in metric).astype(bool)]
+    compared = pairs[pairs.metric.map(lambda metric: _is_summed_up(metric) or parsed(metric).word in ("labels", "clips")).astype(bool)]
     for metric, group in compared.groupby("metric", sort=False):
         yield paired_bars(list(zip(group.method, group.reference, group.cell, strict=True)), words=metric_words(str(metric)))
-    yield from condition_figures(summary, ("labels", CALLS))
+    yield from condition_figures(summary, ("labels", "clips", CALLS))
 
 
 def _is_summed_up(metric: str) -> bool:
