@@ -266,7 +266,7 @@ def test_a_config_is_read_by_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
     ("verb", "name", "meant"),
     [
         ("train", "attention/foldr.yaml", "attention/folder"),
-        ("train", "foldr", "attention/folder"),
+        ("train", "foldr", "probe/folder"),
         ("study", "demo", "benchmark/demo or compress/demo or studies/demo"),
     ],
 )
