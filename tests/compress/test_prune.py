@@ -14,6 +14,7 @@ from vidkd.compress.prune import filters_to_remove, layers_with_weights, prune, 
 from vidkd.compress.recipe import PruneConfig
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.changes import apply_changes
+from vidkd.models.config import TemporalConfig
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import classifier_payload, load_classifier
 
@@ -53,6 +54,27 @@ def test_filters_that_put_out_zero_go_from_every_backbone_without_a_trace(name: 
     with torch.no_grad():
         assert torch.equal(saved(example).logits, done.model(example).logits)
     assert saved.changes == (done.plan,)
+
+
+@pytest.mark.parametrize(
+    ("name", "temporal"),
+    [
+        ("timm:test_efficientnet", {"pooling": "difference"}),
+        ("timm:test_efficientnet", {"pooling": "gru", "width": 16}),
+        ("timm:resnet10t", {"pooling": "transformer", "width": 16}),
+        ("timm:resnet10t", {"shift": "both"}),
+    ],
+)
+def test_filters_that_put_out_zero_go_from_image_networks(name: str, temporal: dict[str, object]) -> None:
+    model, example = classifier(name, temporal=TemporalConfig(**temporal)), clip(name)  # type: ignore[arg-type]
+    lively(model, clip(name, batch=2))
+    switch_off(model, example)
+    done = prune(model, example, PruneConfig(ratio=0.5, criterion="norm_scale", scope="uniform"))
+    with torch.no_grad():
+        before, after = (copy.deepcopy(net).double()(example.double()) for net in (model, done.model))
+    assert before.logits.std() > 1e-3
+    torch.testing.assert_close(after.logits, before.logits, rtol=1e-9, atol=1e-11)
+    assert network_cost(done.model, example).macs < 0.9 * network_cost(model, example).macs
 
 
 def test_half_of_tiny3d_is_counted_by_hand() -> None:

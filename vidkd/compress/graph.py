@@ -5,7 +5,8 @@ and the raw heads of detectors are found by that, without being named.
 
 - A `VideoClassifier` is traced from its normalised clip to its linear layers. A map of attention multiplies all channels alike, so pooling
   is represented by the mean, and the map by an output of its own.
-- Temporal shift moves eighths of the channels, counted from the first, so these must stay: each block of `mobilenet_v3_small` is a piece.
+- Temporal shift moves eighths of the channels, counted from the first, so these must stay: each residual block of `mobilenet_v3_small`
+  or of a network of timm with shift is a piece.
 - In token networks the channels of a token are bound together by residuals, attention heads and normalisation: only the hidden widths of
   their MLPs can go, each MLP a piece.
 """
@@ -20,10 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import require, unknown_name
+from vidkd.models.backbone import Backbone
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.cfg import Route
 from vidkd.models.mobilenet_shift import MobileNetShift
+from vidkd.models.temporal_shift import residual_branches
+from vidkd.models.timm_nets import TimmNet
 from vidkd.models.torchvision_nets import MViT, Swin3D
 
 
@@ -64,7 +68,12 @@ def pieces_of(net: nn.Module, example: Tensor) -> tuple[Piece, ...]:
     if isinstance(net, VideoClassifier):
         backbone = net.backbone
         if isinstance(backbone, MobileNetShift):
-            return tuple(_shifted_blocks(backbone, net.normalise(example)))
+            layers = dict(backbone.net.get_submodule("features").named_children())
+            blocks = {f"features.{name}.block": layer.get_submodule("block") for name, layer in layers.items() if hasattr(layer, "block")}
+            return tuple(_blocks(backbone, net.normalise(example), blocks, images=1))
+        if isinstance(backbone, TimmNet) and backbone.shifted is not None:  # whose order of channels says which ones move
+            blocks = residual_branches(backbone.net)
+            return tuple(_blocks(backbone, net.normalise(example), blocks, images=backbone.shifted.frames))
         if isinstance(backbone, MViT | Swin3D):
             return tuple(_mlps(backbone))
         return (Piece(net=net, inputs=net.normalise(example), run=_classify),)
@@ -78,24 +87,28 @@ def _classify(net: VideoClassifier, clip: Tensor) -> list[Tensor]:
     features = net.backbone(clip)
     maps = list(net.pooling.maps.values())
     pooled = torch.cat([features[net.to_stage].mean(dim=(2, 3, 4))] * max(1, len(maps)), dim=1)
+    logits = [each.get_submodule("conv")(features[net.from_stage]) for each in maps]
+    temporal = net.temporal
+    if temporal.config.pooling == "difference":
+        pooled = torch.cat([pooled, pooled], dim=1)
+    elif temporal.config.pooling in ("gru", "transformer"):  # nothing in them goes: what they read is an output
+        logits.append(pooled if temporal.config.pooling == "gru" else temporal.narrow(pooled))
+        pooled = pooled.new_zeros(len(pooled), temporal.output_channels)
     if net.observed is not None:
         pooled = pooled + net.observed(pooled.new_ones(len(pooled)))
-    logits = [each.get_submodule("conv")(features[net.from_stage]) for each in maps]
     return [*logits, net.fc(pooled), *(layer(pooled) for layer in net.target_fc.values())]
 
 
-def _shifted_blocks(backbone: MobileNetShift, clip: Tensor) -> Iterator[Piece]:
-    """Each inverted residual block, at the size of its input."""
+def _blocks(backbone: Backbone, clip: Tensor, blocks: Mapping[str, nn.Module], *, images: int) -> Iterator[Piece]:
+    """Each of the residual blocks, at the size of its input, of so many images."""
     inputs: dict[nn.Module, Tensor] = {}
-    layers = dict(backbone.net.get_submodule("features").named_children())
-    blocks = {name: layer.get_submodule("block") for name, layer in layers.items() if hasattr(layer, "block")}
     hooks = [block.register_forward_pre_hook(lambda module, given: inputs.update({module: given[0].detach()})) for block in blocks.values()]
     with torch.no_grad():
         backbone(clip)
     for hook in hooks:
         hook.remove()
     for name, block in blocks.items():
-        yield Piece(net=block, inputs=inputs[block][:1], prefix=f"backbone.net.features.{name}.block.")
+        yield Piece(net=block, inputs=inputs[block][:images], prefix=f"backbone.net.{name}.")
 
 
 def _mlps(backbone: MViT | Swin3D) -> Iterator[Piece]:

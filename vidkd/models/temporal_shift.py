@@ -42,10 +42,19 @@ def shift_residual_branches(net: nn.Module, *, causal: bool = False) -> ShiftedI
     EfficientNet that have a residual connection. Branches that do not train get none (ours): they could not learn to use it.
     """
     shift = ShiftedInput(causal=causal)
-    for block in net.modules():
-        if getattr(block, "has_skip", type(block).__name__ in ("BasicBlock", "Bottleneck")):
-            first = next((layer for layer in block.modules() if isinstance(layer, nn.Conv2d)), None)
-            if first is not None and first.weight.requires_grad:
-                first.register_forward_pre_hook(shift)
-                shift.layers += 1
+    for block in residual_branches(net).values():
+        first = next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d))
+        if first.weight.requires_grad:
+            first.register_forward_pre_hook(shift)
+            shift.layers += 1
     return shift
+
+
+def residual_branches(net: nn.Module) -> dict[str, nn.Module]:
+    """The residual blocks with a convolution of an image network of timm, by name."""
+    blocks = {
+        name: block
+        for name, block in net.named_modules()
+        if getattr(block, "has_skip", type(block).__name__ in ("BasicBlock", "Bottleneck"))
+    }
+    return {name: block for name, block in blocks.items() if any(isinstance(layer, nn.Conv2d) for layer in block.modules())}
