@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ from vidkd.data.transforms import TransformConfig, evaluation_geometry, working_
 from vidkd.engine.config import load_config
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.backbones import BACKBONES
+from vidkd.models.config import TemporalConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -316,3 +318,37 @@ def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path, monkeypa
     written = export(source, path, compared, integers=integers)
     assert run_in_integers(path)[:2] == (CONVOLUTIONS[name], CONVOLUTIONS[name]), "all of them, as OpenVINO runs the file"
     assert written.parity.signal_db > LEAST_SIGNAL_DB[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "temporal"),
+    [
+        ("timm:test_efficientnet", "soft", {"pooling": "gru", "width": 16}),
+        pytest.param("timm:test_efficientnet", "mean", {"pooling": "transformer", "width": 16}, marks=pytest.mark.slow),
+        pytest.param("timm:resnet10t", "probabilistic", {"pooling": "difference", "shift": "both"}, marks=pytest.mark.slow),
+    ],
+)
+def test_image_networks_with_their_pooling_over_time(name: str, pooling: Any, temporal: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    model = VideoClassifier(
+        ModelConfig(backbone=name, attention=AttentionConfig(pooling=pooling), temporal=TemporalConfig(**temporal)), 2, "rgb"
+    )
+    clips = np.random.default_rng(0).integers(0, 256, (4, 3, 4, 32, 32), dtype=np.uint8)
+    lively(model, torch.from_numpy(clips))
+    nn.init.normal_(model.fc.weight)
+    source, compared = plain(model), Samples(values=clips, source="noise")
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(clips)).logits.numpy()
+        moved = model(torch.from_numpy(clips[:, :, ::-1].copy())).logits.numpy()
+    assert np.abs(wanted - moved).max() > 0.01 or temporal["pooling"] != "gru", "the order of frames counts"
+    integers = Integers(config=QuantiseConfig(), feeds=[{"clip": clip[None]} for clip in clips], source="noise")
+    for suffix in (".onnx", ".xml"):
+        written = export(source, tmp_path / f"net{suffix}", compared, tolerance=1e-3)
+        found = open_exported_classifier(written.path, device="cpu").raw(clips)["logits"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
+        made = export(source, tmp_path / f"net8{suffix}", compared, integers=integers)
+        found = open_exported_classifier(made.path, device="cpu").raw(clips)["logits"]
+        assert made.quantised is not None
+        assert not made.quantised.left
+        assert signal_to_noise_db([wanted], [found]) > 8

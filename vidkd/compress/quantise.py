@@ -235,7 +235,8 @@ def _with_integers(graph: bytes, model: Any, feeds: Sequence[Feed], config: Quan
 def float_by_rule(model: Any) -> list[str]:
     """Nodes that stay in float: those of FLOAT_BY_RULE, products of two activations, and what lies between such a product and a softmax.
 
-    The latter, in integers, would put product and softmax between integers too, and a runtime then computes these in integers as well.
+    So do those that compute from weights alone (the exporter reorders those of a GRU in the graph, and OpenVINO wants them constant).
+    What lies between a product and a softmax, in integers, would put both between integers, and a runtime then computes these in integers.
     """
     made_by = {output: node for node in model.graph.node for output in node.output}
     weighted = set(weighted_layers(model).values())
@@ -254,7 +255,14 @@ def float_by_rule(model: Any) -> list[str]:
     for node in ruled:
         if node.op_type in ("Softmax", "LogSoftmax"):
             walk(node)
-    return list(dict.fromkeys([*(node.name for node in ruled), *products, *(name for name, found in behind_product.items() if found)]))
+    constant, of_weights = {"", *(tensor.name for tensor in model.graph.initializer)}, []
+    for node in model.graph.node:  # in order of computation
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+            of_weights.append(node.name)
+    return list(
+        dict.fromkeys([*(node.name for node in ruled), *of_weights, *products, *(name for name, found in behind_product.items() if found)])
+    )
 
 
 def warn_if_saturating(config: QuantiseConfig, hint: str, flags: Collection[str] | None = None) -> None:
