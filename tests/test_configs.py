@@ -351,3 +351,15 @@ def test_the_probe_is_solved_from_its_configuration(task: str, tiny_root: Path, 
     torch.save(build_backbone("tiny3d").state_dict(), weights)
     place = {"data.root": str(tiny_root), "runs": str(tmp_path), "model.backbone": "tiny3d", "model.weights": str(weights)}
     assert fit(load_config(PROBE, settings={"task": task, **small, **place}), quiet=True).steps == 1
+
+
+def test_what_the_guide_of_pretrained_weights_trains_keeps_its_activations() -> None:
+    path = REPOSITORY / "configs" / "pretrained" / "ucf101_4.yaml"
+    config = shipped(path)
+    assert path.read_text(encoding="utf-8").startswith(f"# vidkd train --config configs/pretrained/{path.name} --data.root DIR\n")
+    assert (config.name, config.model.weights, config.model.freeze, config.data.features.views) == (
+        "ucf101_4-pretrained",
+        "pretrained",
+        "all",
+        1,
+    )
