@@ -39,7 +39,7 @@ def dataset(tiny_config: Config) -> ClipDataset:
 
 
 def test_probabilities_are_the_mean_of_softmax_over_windows(model: VideoClassifier, dataset: ClipDataset) -> None:
-    found = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4).probabilities
+    found = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)[0].probabilities
     model.eval()
     for clip in (0, 5):
         views = torch.stack([dataset[(0, clip * 3 + view)]["rgb"] for view in range(3)])
@@ -53,15 +53,15 @@ def test_probabilities_are_the_mean_of_softmax_over_windows(model: VideoClassifi
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_is_judged_in_eval_mode_and_put_back(model: VideoClassifier, dataset: ClipDataset, training: bool) -> None:
     model.train(training)
-    first = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4).probabilities
+    first = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)[0].probabilities
     assert model.training is training
-    np.testing.assert_array_equal(first, evaluate(model, dataset, CLASSES, device=CPU, batch_size=4).probabilities)
+    np.testing.assert_array_equal(first, evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)[0].probabilities)
 
 
 def test_two_shares_add_up_to_the_whole(model: VideoClassifier, dataset: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4).probabilities
+    whole = evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)[0].probabilities
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums)
-    shares = [evaluate(model, dataset, CLASSES, device=CPU, batch_size=2, rank=rank, world_size=2).probabilities for rank in (0, 1)]
+    shares = [evaluate(model, dataset, CLASSES, device=CPU, batch_size=2, rank=rank, world_size=2)[0].probabilities for rank in (0, 1)]
     np.testing.assert_allclose(shares[0] + shares[1], whole, atol=1e-6)
     assert not np.allclose(shares[0], shares[1], atol=1e-3)
 
@@ -185,7 +185,7 @@ def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config
     assert judgement.fractions == [0.2, 1.0]
     for fraction in (0.2, 1.0):
         dataset = evaluation_set(clips, "test", config.data, ["rgb"], fraction=fraction)
-        alone = evaluate(model, dataset, clips.manifest.classes, device=torch.device("cpu"), batch_size=2)
+        alone = evaluate(model, dataset, clips.manifest.classes, device=torch.device("cpu"), batch_size=2)[0]
         np.testing.assert_allclose(judgement.at[fraction].probabilities, alone.probabilities, atol=1e-6)
     assert judgement.at[0.2].held == count > judgement.at[1.0].held == 0
     assert not np.allclose(judgement.at[0.2].probabilities, judgement.at[1.0].probabilities)

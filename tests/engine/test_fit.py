@@ -112,7 +112,7 @@ def test_validation_judges_the_average(tiny_config: Config) -> None:
     result = fit.fit(config, quiet=True)
     saved = load_classifier(result.folder / "checkpoints" / "best.pt")
     dataset = evaluation_set(read_clips(config.data), "val", config.data, ["rgb"])
-    metrics = evaluate(saved.model, dataset, CLASSES, device=torch.device("cpu"), batch_size=4).metrics()
+    metrics = evaluate(saved.model, dataset, CLASSES, device=torch.device("cpu"), batch_size=4)[0].metrics()
     row = read_jsonl(result.folder / "metrics.jsonl")[-1]
     assert {name: row[name] for name in metrics} == pytest.approx(metrics)
     assert row["split"] == "val"

@@ -107,44 +107,7 @@ def evaluate(
     model: VideoClassifier | ExportedModule,
     dataset: ClipDataset,
     classes: Sequence[str],
-    *,
-    device: torch.device,
-    batch_size: int,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    target_classes: Mapping[str, Sequence[str]] | None = None,
-    progress: str = "",
-) -> Predictions:
-    """Mean softmax over the windows and crops of every clip of which something can be observed.
-
-    target_classes: names of the classes of the data set's further labels; those that the model knows go into the table of predictions.
-    progress: what its lines are called; "" writes none. Raises DataError or VideoError for a clip that cannot be read, DataError if an
-    output of the network is not finite.
-
-    With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
-    """
-    (found,) = evaluate_frames(
-        model,
-        dataset,
-        classes,
-        [None],
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        rank=rank,
-        world_size=world_size,
-        target_classes=target_classes,
-        progress=progress,
-    )
-    return found
-
-
-def evaluate_frames(
-    model: VideoClassifier | ExportedModule,
-    dataset: ClipDataset,
-    classes: Sequence[str],
-    frames: Sequence[int | None],
+    frames: Sequence[int | None] = (None,),
     *,
     device: torch.device,
     batch_size: int,
@@ -154,7 +117,15 @@ def evaluate_frames(
     target_classes: Mapping[str, Sequence[str]] | None = None,
     progress: str = "",
 ) -> list[Predictions]:
-    """As `evaluate`, in one pass the answers after each of these frames of the window; None is the answer for the clip."""
+    """Mean softmax over the windows and crops of every clip of which something can be observed.
+
+    frames: the answers after which frames of the window, in one pass, one result each; None is the answer for the clip.
+    target_classes: names of the classes of the data set's further labels; those that the model knows go into the table of predictions.
+    progress: what its lines are called; "" writes none. Raises DataError or VideoError for a clip that cannot be read, DataError if an
+    output of the network is not finite.
+
+    With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
+    """
     kinds = {LABEL: len(classes), **model.targets}
     sizes: dict[Any, int] = {**{(name, frame): size for name, size in kinds.items() for frame in frames}, HELD: 1, UNOBSERVABLE: 1}
     sums = {name: torch.zeros(len(dataset.clips), size, dtype=torch.float64) for name, size in sizes.items()}
@@ -407,7 +378,7 @@ def judge(
     one_pass = isinstance(model, VideoClassifier) and model.config.temporal.answers == "frames" and data.observe.protocol == "whole"
     frames: Mapping[float, int] = data.observe.judged_frames(data.window) if one_pass and not last_only else {}
     for fraction in data.observe.judged_fractions:
-        found = evaluate_frames(
+        found = evaluate(
             model,
             judged_set(model, clips, subset, data, fraction),
             classes,
