@@ -83,7 +83,7 @@ def judged(model: VideoClassifier, path: Path, data: DataConfig, **row: Any) -> 
     """What an evaluation says of one row of a manifest."""
     clip = Clip(path=path.name, label=0, group="g", subsets={}, **row)
     dataset = ClipDataset(path.parent, [clip], data, views=(model.view,), training=False, fraction=1.0)
-    return evaluate(model, dataset, CLASSES, device=torch.device("cpu"), batch_size=dataset.views_per_clip)
+    return evaluate(model, dataset, CLASSES, device=torch.device("cpu"), batch_size=dataset.views_per_clip)[0]
 
 
 @pytest.mark.parametrize(("view", "stack"), [("rgb", 1), ("flow", 1), ("flow", 5)])
