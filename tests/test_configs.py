@@ -35,6 +35,7 @@ from vidkd.models.saved import load_classifier
 REPOSITORY = Path(__file__).parents[1]
 PROBE = REPOSITORY / "configs" / "probe" / "folder.yaml"
 CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
+PRETRAINED = sorted((REPOSITORY / "configs" / "pretrained").glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
 BENCHMARKS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
@@ -291,7 +292,7 @@ def test_a_recipe_begins_with_its_command_and_names_a_student_that_a_configurati
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith(f"# vidkd compress --config configs/compress/{path.name} --data.root DIR")
     recipe = read_recipe(path)
-    made = {Path(config.runs) / str(config.name): config for config in map(shipped, CONFIGS)}
+    made = {Path(config.runs) / str(config.name): config for config in map(shipped, (*CONFIGS, *PRETRAINED))}
     student = as_dict(made[Path(recipe.student)])
     for step in recipe.steps:
         if isinstance(step.settings, RepairConfig):
@@ -316,7 +317,7 @@ def of_steps(folder: Path, steps: Sequence[Step], *, darknet: bool = False) -> s
 @pytest.fixture(scope="module")
 def left_by_everything() -> set[str]:
     """Runs and files that the shipped configurations leave below `runs`, recipes of detectors with the seeds 0, 1 and 2."""
-    configs = [shipped(path) for path in CONFIGS]
+    configs = [shipped(path) for path in (*CONFIGS, *PRETRAINED)]
     found = {str(Path(config.runs) / str(config.name)) for config in configs} | {str(config.teacher) for config in configs}
     for path in (*RECIPES, *DETECTOR_RECIPES):
         for seed in (0, 1, 2) if "--seed" in path.read_text(encoding="utf-8").splitlines()[0] else (None,):
@@ -353,12 +354,13 @@ def test_the_probe_is_solved_from_its_configuration(task: str, tiny_root: Path, 
     assert fit(load_config(PROBE, settings={"task": task, **small, **place}), quiet=True).steps == 1
 
 
-def test_what_the_guide_of_pretrained_weights_trains_keeps_its_activations() -> None:
-    path = REPOSITORY / "configs" / "pretrained" / "ucf101_4.yaml"
+@pytest.mark.parametrize("path", PRETRAINED, ids=lambda path: path.stem)
+def test_what_begins_with_pretrained_weights_keeps_its_activations(path: Path) -> None:
     config = shipped(path)
     assert path.read_text(encoding="utf-8").startswith(f"# vidkd train --config configs/pretrained/{path.name} --data.root DIR\n")
+    ending = path.stem.removeprefix("ucf101_4").replace("_", "-") or "-pretrained"
     assert (config.name, config.model.weights, config.model.freeze, config.data.features.views) == (
-        "ucf101_4-pretrained",
+        f"ucf101_4{ending}",
         "pretrained",
         "all",
         1,

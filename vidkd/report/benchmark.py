@@ -152,13 +152,13 @@ def _tables(methods: Mapping[str, Metrics], summary: Mapping[str, Any], judged: 
     yield Table(title="Batches and threads", columns=heads, rows=tuple(found), caption=caption)
 
     found, kinds = [], {"end to end (ms)": "ms", "p95": "p95_ms", **{f"{words} (ms)": f"{part}_ms" for part, words in PARTS.items()}}
-    kinds |= {"calls": "n", "ratio": "ratio"}
+    kinds |= {"decoding (%)": "decode_share", "calls": "n", "ratio": "ratio"}
     for threads in sorted({pair[1] for pair in conditions}):
         names = [f"end_to_end_{kind}@b1t{threads}" for kind in kinds.values()]
         found += rows(names, threads, needs=names[0])
     caption = (
         f"One {noun} after another from its file, which the system keeps in memory: decoded, resized, with flow where the model "
-        "sees it, answered. Medians of the parts do not add up to the median of the whole."
+        "sees it, answered. Medians of the parts do not add up to the median of the whole; the share of decoding is the median over rounds."
     )
     if found:
         yield Table(title="From file to answer", columns=("model", "reference", "threads", *kinds), rows=tuple(found), caption=caption)

@@ -81,7 +81,8 @@ class Report:
 
 def is_share(metric: str) -> bool:
     """Whether a metric lies in [0, 1] and reads best in per cent: accuracies, F1, mAP and their like, by name."""
-    return metric.startswith(SHARES) and not metric.split("@")[0].endswith(("_ms", "_s", "_mb"))
+    base = metric.split("@")[0]
+    return base.endswith("_share") or (metric.startswith(SHARES) and not base.endswith(("_ms", "_s", "_mb")))
 
 
 def format_number(value: float, *, percent: bool = False, signed: bool = False) -> str:

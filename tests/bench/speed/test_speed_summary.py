@@ -31,6 +31,7 @@ def test_figures_of_a_made_up_benchmark() -> None:
         assert figure(summary, label, "throughput@b4t1") == pytest.approx(4 / (2.2e-3 * one_ms))
         assert figure(summary, label, "end_to_end_ms@b1t1") == pytest.approx(1.1 * (one_ms + 10))
         assert figure(summary, label, "end_to_end_decode_ms@b1t1") == pytest.approx(11.0)
+        assert figure(summary, label, "end_to_end_decode_share@b1t1") == pytest.approx(10 / (one_ms + 10)), "whatever the pace of a round"
         assert figure(summary, label, "end_to_end_n@b1t1") == 2 * len(PACES)
         assert figure(summary, label, "cold_start_s") == pytest.approx(0.11 * one_ms)
         assert figure(summary, label, "memory_mib") == 256.0

@@ -13,7 +13,8 @@ EXACT = ("parameters", "macs", "macs_torch", "file_bytes")
 COSTS = (*TIMES, "memory", "gpu_memory", *EXACT)
 """Prefixes of figures that are costs; all others are accuracies."""
 ERRORS = ("ece", "nll")
-COUNTS = ("latency_n", "end_to_end_n")
+NEUTRAL = ("latency_n", "end_to_end_n", "end_to_end_decode_share")
+"""Figures of which neither more nor less is better."""
 ACCURACY = 0.01
 """Difference within which accuracies count as the same."""
 UNKNOWN = 0.005
@@ -58,7 +59,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
         for metric in dict.fromkeys((*before, *after)):
             base = metric.partition("@")[0]
             of_machine = base.startswith(TIMES) and not base.endswith("_ratio")
-            if base not in COUNTS and (machine or not of_machine):
+            if base not in NEUTRAL and (machine or not of_machine):
                 pair = before.get(metric), after.get(metric)
                 verdict = _verdict(base, *pair, tolerance)
                 changes.append(Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=verdict))

@@ -6,7 +6,7 @@ from typing import Any
 
 from vidkd.bench.speed.accuracy import difference
 from vidkd.bench.speed.cold_start import ColdStart
-from vidkd.bench.speed.end_to_end import TOTAL
+from vidkd.bench.speed.end_to_end import DECODE, TOTAL
 from vidkd.bench.speed.rounds import Figure, median, rate, ratio
 from vidkd.bench.speed.run import ModelResult, Results
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
@@ -78,6 +78,7 @@ def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[
         found |= {f"end_to_end_p95_ms{at}": ms(whole, percent=95), f"end_to_end_n{at}": Figure(value=sum(map(len, whole)))}
         for name in parts[0]:
             found[f"end_to_end{'' if name == TOTAL else f'_{name}'}_ms{at}"] = ms([each[name] for each in parts])
+        found[f"end_to_end_decode_share{at}"] = ratio([each[DECODE] for each in parts], whole, seed=seed)
         if base is not model and condition in base.end_to_end:
             found[f"end_to_end_ratio{at}"] = ratio(whole, [each[TOTAL] for each in base.end_to_end[condition]], seed=seed)
     if model.cold:
