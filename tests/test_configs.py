@@ -237,7 +237,7 @@ def test_a_study_begins_with_the_command(path: Path) -> None:
 
 
 CONTROLS = ("none_unsmoothed",)
-SOLVED = ("linear_probe", "nearest_neighbour")
+SOLVED = ("linear_probe", "nearest_neighbour", "distilled_probe")
 """Methods without trials of their own: they have the settings of others, and their label says so."""
 
 

@@ -102,6 +102,14 @@ def test_settings_go_over_one_another(tmp_path: Path) -> None:
     assert lr("flow", chosen=CHOSEN, settings=settings) == (0.2, 0.5)
 
 
+def test_seeds_draw_labels_where_the_study_says_so(tmp_path: Path) -> None:
+    def drawn(**over: Any) -> list[int]:
+        study = make_study(tmp_path, **over)
+        return [cell_config(study, CellKey("rgb", -1, seed, "a"), "test", {}, tmp_path).data.split_seed for seed in (0, 7)]
+
+    assert (drawn(), drawn(labels_by_seed=True)) == ([0, 0], [0, 7])
+
+
 def test_a_control_gets_what_was_chosen_for_another(tmp_path: Path) -> None:
     study = make_study(tmp_path, methods=TUNED)
     control = cell_config(study, CellKey("control", -1, 0, "a"), "test", CHOSEN, tmp_path)

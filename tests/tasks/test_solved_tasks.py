@@ -1,5 +1,6 @@
 """Heads that are found without gradient steps: the solution itself, how it is chosen, and runs that end with it."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,12 @@ from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
-from vidkd.engine.solve import pooled_rows
+from vidkd.engine.solve import pooled_rows, teachers_say
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import build_task
-from vidkd.tasks.linear_probe import ABSENT, LogisticRegression, choose_strength
+from vidkd.tasks.distilled_probe import DistilledProbe
+from vidkd.tasks.linear_probe import ABSENT, LogisticRegression, choose_strength, one_hot
 from vidkd.tasks.task import Rows
 
 Config = Callable[..., RunConfig]
@@ -53,7 +55,7 @@ def test_the_probe_is_the_minimum_that_another_solver_finds(clips: int, channels
     other = minimize(loss, np.zeros(3 * (channels + 1)), jac=True, method="Newton-CG", options={"xtol": 1e-12})
     solution = other.x.reshape(3, -1)
     expected = inputs.numpy() @ solution[:, :-1].T + solution[:, -1]
-    weight, bias = LogisticRegression(vectors, labels, 3).solve(0.05)
+    weight, bias = LogisticRegression(vectors, one_hot(labels, 3)).solve(0.05)
     logits = vectors @ weight.T + bias
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=1e-5)
 
@@ -61,7 +63,7 @@ def test_the_probe_is_the_minimum_that_another_solver_finds(clips: int, channels
 def test_a_class_without_clips_is_never_named_and_a_constant_channel_says_nothing() -> None:
     vectors, labels = sample(20, 4, classes=2)
     vectors[:, 1] = 0.1
-    weight, bias = LogisticRegression(vectors, labels * 2, 3).solve(0.1)
+    weight, bias = LogisticRegression(vectors, one_hot(labels * 2, 3)).solve(0.1)
     assert not weight[1].any()
     assert bias[1] == ABSENT
     assert np.abs(weight[:, 1]).max() < 1e-12
@@ -71,12 +73,12 @@ def test_a_class_without_clips_is_never_named_and_a_constant_channel_says_nothin
 def test_the_strength_is_the_one_that_names_most_clips_of_the_left_out_parts() -> None:
     vectors, labels = sample(60, 40, seed=3, spread=3.0)
     folds, strengths = np.arange(60) // 3 % 4, (1e-4, 0.3, 50.0)
-    strength, tried = choose_strength(vectors, labels, 3, folds, strengths)
+    strength, tried = choose_strength(vectors, one_hot(labels, 3), folds, strengths)
     right = []
     for each in strengths:
         named = np.empty(60)
         for fold in range(4):
-            weight, bias = LogisticRegression(vectors[folds != fold], labels[folds != fold], 3).solve(each)
+            weight, bias = LogisticRegression(vectors[folds != fold], one_hot(labels[folds != fold], 3)).solve(each)
             named[folds == fold] = (vectors[folds == fold] @ weight.T + bias).argmax(1)
         right.append((named == labels).mean())
     assert [row["top1"] for row in tried] == pytest.approx(right, abs=1e-6)
@@ -85,7 +87,8 @@ def test_the_strength_is_the_one_that_names_most_clips_of_the_left_out_parts() -
 
 
 def test_of_one_group_the_strength_is_the_middle_one() -> None:
-    assert choose_strength(*sample(9, 4), 3, np.zeros(9, np.int64), (0.1, 1.0, 10.0)) == (1.0, [])
+    vectors, labels = sample(9, 4)
+    assert choose_strength(vectors, one_hot(labels, 3), np.zeros(9, np.int64), (0.1, 1.0, 10.0)) == (1.0, [])
 
 
 def test_parts_are_whole_groups_and_hold_every_class() -> None:
@@ -124,6 +127,25 @@ def test_the_nearest_neighbour_names_the_class_of_the_most_similar_vector() -> N
     torch.testing.assert_close(student.fc(asked)[:, 2], similarity[:, labels == 2].amax(1) / 0.05)
     assert (student.fc(asked)[:, 1] == -1 / 0.05).all()
     assert torch.equal(student.target_fc["verb"](asked).argmax(1), verbs[verbs >= 0][similarity[:, verbs >= 0].argmax(1)])
+
+
+def test_what_a_teacher_says_is_learned_like_labels_in_these_shares() -> None:
+    """Probabilities of 1/4 and 3/4 are four rows of which one has the first label; a label alone is the probe."""
+    vectors, labels = sample(12, 5)
+    quarter = 0.25 * one_hot(labels, 3) + 0.75 * one_hot((labels + 1) % 3, 3)
+    soft = LogisticRegression(vectors, quarter).solve(0.05)
+    rows, repeated = np.repeat(vectors, 4, axis=0), np.repeat(labels, 4)
+    repeated[np.arange(48) % 4 > 0] += 1
+    for found, expected in zip(soft, LogisticRegression(rows, one_hot(repeated % 3, 3)).solve(0.05), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_distilled_probe_mixes_label_and_teacher_and_learns_the_rest_from_the_teacher() -> None:
+    taught = torch.tensor([[0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
+    task = build_task("distilled_probe", DistilledProbe.Config(imitation=0.25), frozen(3), frozen(3))
+    assert isinstance(task, DistilledProbe)
+    rows = Rows(torch.zeros(2, 1), {"": torch.tensor([0, -1])}, torch.zeros(2), {"": taught})
+    np.testing.assert_allclose(task.targets(rows, "", 3), [[0.8, 0.175, 0.025], [0.1, 0.1, 0.8]], atol=1e-6)
 
 
 # --- runs ---
@@ -202,3 +224,28 @@ def test_maps_that_another_run_has_learned_are_kept_and_the_head_is_found_anew(s
 def test_a_window_without_two_frames_of_features_has_no_differences(solved_config: Config) -> None:
     with pytest.raises(DataError, match="pooled vectors are not finite"):
         fit(solved_config("linear_probe", **{"data.window.frames": 2}))
+
+
+def test_a_distilled_probe_asks_the_teacher_as_its_evaluation_does(solved_config: Config) -> None:
+    """The teacher sees frames of its own, of clips without a label too; imitation 0 on labelled clips alone is the probe."""
+    few = {"data.labels_per_class": 2, "data.validation_fraction": 0.25}
+    teacher = fit(solved_config("linear_probe", **few, **{"name": "teacher", "data.window.frames": 5}), quiet=True).folder
+    probe = fit(solved_config("linear_probe", **few), quiet=True)
+    config = solved_config("distilled_probe", teacher=str(teacher), **few, **{"method.imitation": 0.0})
+    same = fit(config, quiet=True)
+    states = [load_classifier(run.folder).model.state_dict() for run in (probe, same)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+    config = solved_config("distilled_probe", teacher=str(teacher), **few, **{"name": "more", "data.unlabelled": "use"})
+    clips, saved = read_clips_of_run(config), load_classifier(teacher)
+    every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
+    assert (len(clips.train), len(clips.unlabelled)) == (6, 3)
+    said = teachers_say(config, every, CPU)[""]
+    window = dataclasses.replace(config.data.window, frames=5)
+    alone = judge(saved.model, every, "train", dataclasses.replace(config.data, window=window), saved.classes, device=CPU)
+    np.testing.assert_array_equal(said, alone.fullest.probabilities)
+    found = load_classifier(fit(config, quiet=True).folder).model
+    assert not torch.equal(found.fc.weight, states[0]["fc.weight"])
+    other = dataclasses.replace(config, more_teachers=[str(probe.folder)])
+    both = judge(load_classifier(probe.folder).model, every, "train", config.data, saved.classes, device=CPU)
+    np.testing.assert_allclose(teachers_say(other, every, CPU)[""].numpy(), (said.numpy() + both.fullest.probabilities) / 2)

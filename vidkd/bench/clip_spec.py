@@ -103,6 +103,8 @@ class StudySpec(BaseStudySpec):
         shortlist: methods that are tested, with the teachers that they need, where not all are; chosen by what trials showed.
         chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
             the trial that was chosen there on most folds, for all folds here.
+        labels_by_seed: whether a cell's seed draws which clips have a label, where not all have one, and its parts of cross-validation
+            (`data.split_seed`); by default all seeds have the same.
         measures: further measures of every cell: `pointing` judges attention maps by boxes or moving foreground.
         fractions_shown: observed fractions at which methods of early recognition are compared, and in the mean over them (`top1@obs20-50`);
             by default every one that they are judged at.
@@ -118,6 +120,7 @@ class StudySpec(BaseStudySpec):
     shortlist: list[str] = field(default_factory=list)
     tuning: TuningSpec = field(default_factory=TuningSpec)
     chosen_from: str | None = None
+    labels_by_seed: bool = False
     measures: list[Literal["pointing"]] = field(default_factory=list)
     fractions_shown: list[float] = field(default_factory=list)
 
@@ -190,7 +193,8 @@ def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen,
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True), study.overrides)
-    data, train = dataclasses.replace(like.data, split=cell.place), dataclasses.replace(like.train, seed=cell.seed)
+    drawn = {"split_seed": cell.seed} if spec.labels_by_seed else {}
+    data, train = dataclasses.replace(like.data, split=cell.place, **drawn), dataclasses.replace(like.train, seed=cell.seed)
     own: dict[str, Any] = {"name": str(cell), "runs": str(folder), "teacher": next(iter(teachers), None), "more_teachers": teachers[1:]}
     own |= {"init": begun[0]} if begun else {}
     return with_places_of(like, dataclasses.replace(like, data=data, train=train, **own))

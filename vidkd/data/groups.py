@@ -68,8 +68,9 @@ def group_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[int]:
     """
     waiting = _queues(_count(clips), str(seed))
     order = dict.fromkeys(group for label in sorted(waiting) for group in reversed(waiting[label]))
+    order |= dict.fromkeys(sorted({clip.group for clip in clips}, key=lambda group: _draw(str(seed), group)))  # those without a label last
     part = {group: number % folds for number, group in enumerate(order)}
-    return [part.get(clip.group, 0) for clip in clips]
+    return [part[clip.group] for clip in clips]
 
 
 def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:

@@ -51,7 +51,8 @@ class RunConfig(LoopConfig):
     method: Any = None
 
     def __post_init__(self) -> None:
-        if (self.task == "supervised" or solved_task(self.task)) and self.data.unlabelled == "use":
+        solved = solved_task(self.task)
+        if (self.task == "supervised" or (solved is not None and not solved.needs_teacher)) and self.data.unlabelled == "use":
             raise ConfigError(f"task {self.task} learns nothing from clips without a label", hint="data.unlabelled: none")
         if self.more_teachers and self.teacher is None:
             raise ConfigError("more_teachers are given, but no teacher", hint="teacher: runs/<the first of them>")

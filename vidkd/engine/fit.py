@@ -51,9 +51,9 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     clips = read_clips_of_run(config)
     check_trains(clips, config)
     check_validation(config.train, validates=bool(clips.val), samples="clips")
+    _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     if solved_task(config.task):
         return solve_in_folder(config, clips, run_name(config, clips), resume=resume, quiet=quiet)
-    _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
     if fabric.is_global_zero:

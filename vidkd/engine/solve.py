@@ -4,10 +4,12 @@ import dataclasses
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
+from torch import Tensor
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import append_jsonl, atomic_write
@@ -18,9 +20,9 @@ from vidkd.data.groups import group_folds
 from vidkd.data.loaders import evaluation_loader
 from vidkd.engine.checkpoint import Progressed, check_same_data, is_finished, save_checkpoint, to_cpu
 from vidkd.engine.clips import Clips
-from vidkd.engine.config import RunConfig
+from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import start_fabric
-from vidkd.engine.evaluate import MAIN_METRIC, judge, judged_set
+from vidkd.engine.evaluate import MAIN_METRIC, Judgement, evaluate, judge, judged_set, mean_judgement
 from vidkd.engine.interrupts import start
 from vidkd.engine.loop import RunResult
 from vidkd.engine.metrics import MAIN_HEAD, labels_of
@@ -64,8 +66,10 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     task = build_run_task(config, manifest.classes, manifest.targets, clips=clips)
     assert isinstance(task, SolvedTask)
     task.student.to(device).eval()
+    every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
+    taught = teachers_say(config, every, device, progress="" if quiet else "teacher")
     with torch.no_grad():
-        record = task.solve(pooled_rows(task.student, clips, config.data, device, progress="" if quiet else "pooled vectors"))
+        record = task.solve(pooled_rows(task.student, every, config.data, device, taught, progress="" if quiet else "pooled vectors"))
     progressed = Progressed(step=1, seconds=time.monotonic() - began, finished=True)
     log.info("%s: %s", folder.path.name, record)
     with atomic_write(folder.path / "solution.json") as file:
@@ -86,10 +90,35 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     save_checkpoint(folder.checkpoints, content)
 
 
-def pooled_rows(model: VideoClassifier, clips: Clips, data: DataConfig, device: torch.device, *, progress: str = "") -> Rows:
-    """The pooled vectors of all labelled training clips, read as an evaluation reads them: every window and crop, every observed fraction.
+def teachers_say(config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
+    """What the teachers' own evaluations say of the training clips: kind of label -> mean of their class probabilities (N, K).
 
-    Clips of which nothing can be observed are left out. progress: see `evaluate`. Raises DataError for vectors that are not finite.
+    Each sees its view, its frames and its part of a clip, as its run says. Raises DataError for clips of which one can observe nothing.
+    """
+    judgements = []
+    for path in [config.teacher, *config.more_teachers]:
+        if path is not None:
+            saved = load_classifier(path)
+            own, here = load_config(settings=saved.run).data, config.data
+            data = dataclasses.replace(own, features=here.features, cache=here.cache, workers=here.workers, batch_size=here.batch_size)
+            dataset = judged_set(saved.model.to(device), clips, "train", data, data.observe.judged_fractions[-1])
+            found = evaluate(saved.model, dataset, saved.classes, device=device, batch_size=here.batch_size, progress=progress)[0]
+            if found.unobservable:
+                raise DataError(f"the teacher {path} can observe nothing of {found.unobservable[0].path}", hint="a teacher of whole clips")
+            judgements.append(Judgement({None: found}))
+    if not judgements:
+        return {}
+    mean = mean_judgement(judgements).fullest
+    return {kind: torch.from_numpy(values) for kind, values in {"": mean.probabilities, **mean.targets}.items()}
+
+
+def pooled_rows(
+    model: VideoClassifier, clips: Clips, data: DataConfig, device: torch.device, taught: Mapping[str, Tensor] = {}, *, progress: str = ""
+) -> Rows:
+    """The pooled vectors of all training clips, read as an evaluation reads them: every window and crop, every observed fraction.
+
+    Clips of which nothing can be observed are left out. taught: `teachers_say`. progress: see `evaluate`. Raises DataError for vectors that
+    are not finite.
     """
     vectors, numbers = [], []
     for fraction in data.observe.judged_fractions:
@@ -104,4 +133,5 @@ def pooled_rows(model: VideoClassifier, clips: Clips, data: DataConfig, device: 
         raise DataError("pooled vectors are not finite", hint="more data.window.frames: pooling 'difference' needs two frames of features")
     train = clips.subset("train", data.split)
     labels = {kind: torch.from_numpy(labels_of(train, kind or MAIN_HEAD))[index] for kind in ("", *model.targets)}
-    return Rows(pooled, labels, torch.tensor(group_folds(train, FOLDS, data.split_seed))[index])
+    folds = torch.tensor(group_folds(train, FOLDS, data.split_seed))
+    return Rows(pooled, labels, folds[index], {kind: of[index] for kind, of in taught.items()})

@@ -11,6 +11,7 @@ from vidkd.tasks.anticipation import Anticipation
 from vidkd.tasks.attention_distillation import AttentionDistillation
 from vidkd.tasks.attention_transfer import AttentionTransfer
 from vidkd.tasks.d3d import D3D
+from vidkd.tasks.distilled_probe import DistilledProbe
 from vidkd.tasks.generalized_distillation import GeneralizedDistillation
 from vidkd.tasks.linear_probe import LinearProbe
 from vidkd.tasks.logits_kd import LogitsKD
@@ -29,6 +30,7 @@ OWN: Mapping[str, type[Task]] = {
     "attention_distillation": AttentionDistillation,
     "attention_transfer": AttentionTransfer,
     "d3d": D3D,
+    "distilled_probe": DistilledProbe,
     "generalized_distillation": GeneralizedDistillation,
     "linear_probe": LinearProbe,
     "logits_kd": LogitsKD,

@@ -42,30 +42,39 @@ class LinearProbe(SolvedTask):
         vectors, folds = rows.vectors.double().numpy(), rows.folds.numpy()
         record = {}
         for kind, (head, classes) in self.heads.items():
-            labels = rows.labels[kind].numpy()
-            known = labels >= 0
-            found = (vectors[known], labels[known], classes)
+            targets = self.targets(rows, kind, classes)
+            known = targets.sum(1) > 0
+            found = (vectors[known], targets[known])
             strength, tried = choose_strength(*found, folds[known], self.config.strengths)
             weight, bias = LogisticRegression(*found).solve(strength)
             self.student.get_submodule(head).load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
             record[kind or "label"] = {"strength": strength, "cross_validation": tried}
         return record
 
+    def targets(self, rows: Rows, kind: str, classes: int) -> Vectors:
+        """What is learned of every row, probabilities (N, classes): its label; zeros where nothing is."""
+        return one_hot(rows.labels[kind].numpy(), classes)
+
+
+def one_hot(labels: Labels, classes: int) -> Vectors:
+    """(N, classes) of labels (N,); zeros for -1."""
+    return np.where(labels[:, None] >= 0, np.eye(classes)[labels], 0.0)
+
 
 class LogisticRegression:
-    """Multinomial logistic regression of labels (N,) on vectors (N, D) of `classes` classes, for any strength of its penalty."""
+    """Multinomial logistic regression of probabilities (N, K), one-hot for labels, on vectors (N, D), for any strength of its penalty."""
 
-    def __init__(self, vectors: Vectors, labels: Labels, classes: int) -> None:
-        self.classes = classes
-        self.seen, targets = np.unique(labels, return_inverse=True)
-        self.one_hot = np.eye(len(self.seen))[targets]
+    def __init__(self, vectors: Vectors, targets: Vectors) -> None:
+        self.classes = targets.shape[1]
+        self.seen = np.flatnonzero(targets.any(0))
+        self.targets = targets[:, self.seen]
         self.mean, deviation = vectors.mean(0), vectors.std(0)
         self.deviation = np.where(deviation > 1e-9 * np.abs(self.mean), deviation, 1.0)
         # The minimum lies in the span of the rows, which has fewer axes than there are channels where clips are few.
         self.left, self.spread, self.axes = np.linalg.svd((vectors - self.mean) / self.deviation, full_matrices=False)
 
     def solve(self, strength: float) -> tuple[Vectors, Vectors]:
-        """Weight (classes, D) and bias (classes,) at the minimum of the mean cross-entropy + strength / 2 * |weight|^2.
+        """Weight (K, D) and bias (K,) at the minimum of the mean cross-entropy + strength / 2 * |weight|^2.
 
         The weight that is penalised is that of standardised vectors (mean zero, variance one, each channel), and the bias is not; what is
         returned is for the vectors themselves. By L-BFGS in double precision; logs a warning where that does not converge.
@@ -78,8 +87,8 @@ class LogisticRegression:
         def objective(flat: Vectors) -> tuple[float, Vectors]:
             weight = flat.reshape(len(self.seen), -1)
             log_p = log_softmax(inputs @ weight.T, axis=1)
-            gradient = (np.exp(log_p) - self.one_hot).T @ inputs / len(inputs) + penalty * weight
-            return float(-(self.one_hot * log_p).sum() / len(inputs) + (penalty * weight**2).sum() / 2), gradient.ravel()
+            gradient = (np.exp(log_p) - self.targets).T @ inputs / len(inputs) + penalty * weight
+            return float(-(self.targets * log_p).sum() / len(inputs) + (penalty * weight**2).sum() / 2), gradient.ravel()
 
         start = np.zeros(len(self.seen) * inputs.shape[1])
         options = {"maxiter": 10_000, "maxfun": 20_000, "maxcor": 30, "gtol": 1e-8, "ftol": 1e-15}
@@ -93,21 +102,20 @@ class LogisticRegression:
         return weight, bias
 
 
-def choose_strength(
-    vectors: Vectors, labels: Labels, classes: int, folds: Labels, strengths: Sequence[float]
-) -> tuple[float, list[dict[str, float]]]:
+def choose_strength(vectors: Vectors, targets: Vectors, folds: Labels, strengths: Sequence[float]) -> tuple[float, list[dict[str, float]]]:
     """The strength with the highest top-1 over rows that are left out fold by fold, ties going to the lower negative log-likelihood.
 
-    Rows of a class that has no clip in the other folds judge nothing. Where no row judges (a single group), it is the middle strength.
-    Returns it, and what each reached.
+    Right is the most probable class of the targets. Rows of a class that has no mass in the other folds judge nothing. Where no row judges
+    (a single group), it is the middle strength. Returns it, and what each reached.
     """
+    labels = targets.argmax(1)
     scores: dict[float, list[Vectors]] = {strength: [] for strength in strengths}
     for fold in np.unique(folds):
         rest = folds != fold
-        judged = ~rest & np.isin(labels, labels[rest])
+        judged = ~rest & targets[rest].any(0)[labels]
         if not judged.any() or len(strengths) == 1:
             continue
-        regression = LogisticRegression(vectors[rest], labels[rest], classes)
+        regression = LogisticRegression(vectors[rest], targets[rest])
         for strength, found in scores.items():
             weight, bias = regression.solve(strength)
             log_p = log_softmax(vectors[judged] @ weight.T + bias, axis=1)

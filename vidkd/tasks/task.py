@@ -195,12 +195,13 @@ class Rows(NamedTuple):
     """What a frozen network makes of the training clips, N rows, one for each window that is read of a clip.
 
     vectors: (N, D) pooled. labels: kind of label, "" for the main one -> (N,), -1 for none. folds: (N,) parts of whole groups, from 0,
-    for cross-validation.
+    for cross-validation. taught: kind of label -> class probabilities (N, K) of the teacher, if the task has one.
     """
 
     vectors: Tensor
     labels: Mapping[str, Tensor]
     folds: Tensor
+    taught: Mapping[str, Tensor] = {}
 
 
 class SolvedTask(Task):

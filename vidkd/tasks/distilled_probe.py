@@ -1,0 +1,40 @@
+"""A linear probe that learns from a teacher's class probabilities too, of clips without a label as well, solved to convergence.
+
+The objective is that of generalized distillation (Lopez-Paz et al., ICLR 2016, equation 6) without a temperature; that a teacher labels
+what has no label is self-training with a teacher of another view. Together, and with a convex head, it is ours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidkd.base.fields import Share
+from vidkd.tasks.linear_probe import LinearProbe, LinearProbeConfig, Vectors, one_hot
+from vidkd.tasks.task import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledProbeConfig(LinearProbeConfig):
+    """Settings of the distilled probe.
+
+    Args:
+        imitation: share of the teacher's probabilities in what is learned of a clip with a label; of one without it is all.
+    """
+
+    imitation: Share = 0.5
+
+
+class DistilledProbe(LinearProbe):
+    """(1 - imitation) * CE(label) + imitation * CE(teacher), and CE(teacher) of clips without a label, each clip counting alike.
+
+    The teacher says of a clip what its evaluation says, from its own view, frames and part of the clip.
+    """
+
+    Config = DistilledProbeConfig
+    needs_teacher = matches_logits = only_logits = True
+
+    def targets(self, rows: Rows, kind: str, classes: int) -> Vectors:
+        """The mixture of label and teacher, (N, classes)."""
+        labels, taught = rows.labels[kind].numpy(), rows.taught[kind].double().numpy()
+        imitation = np.where(labels >= 0, self.config.imitation, 1.0)[:, None]
+        return np.asarray((1 - imitation) * one_hot(labels, classes) + imitation * taught, np.float64)
