@@ -33,7 +33,11 @@ def ucf101(root: Path) -> str:
     for name in itertools.chain(*clips.values()):
         write_clip(root / "UCF-101" / f"{name}.mp4")
     train = "".join(f"{name}.avi {CLASSES.index(name.split('/')[0]) + 1}\n" for g in (2, 3) for name in clips[g])
-    texts = {"classInd.txt": "1 Jump\n2 Wave\n", "trainlist01.txt": train, "testlist01.txt": "".join(f"{name}.avi\n" for name in clips[1])}
+    test = "".join(f"{name}.avi\n" for name in clips[1])
+    texts = {
+        "classInd.txt": "1 Jump\n2 Wave\n",
+        **{f"{side}list0{split}.txt": text for split in (1, 2, 3) for side, text in (("train", train), ("test", test))},
+    }
     write_texts(root / "ucfTrainTestlist", texts)
     return "ucf101"
 
