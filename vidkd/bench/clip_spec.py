@@ -193,8 +193,9 @@ def cell_config(study: "ClipStudy", cell: CellKey, phase: Phase, chosen: Chosen,
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True), study.overrides)
-    drawn = {"split_seed": cell.seed} if spec.labels_by_seed else {}
-    data, train = dataclasses.replace(like.data, split=cell.place, **drawn), dataclasses.replace(like.train, seed=cell.seed)
+    split_seed = cell.seed if spec.labels_by_seed else like.data.split_seed
+    data = dataclasses.replace(like.data, split=cell.place, split_seed=split_seed)
+    train = dataclasses.replace(like.train, seed=cell.seed)
     own: dict[str, Any] = {"name": str(cell), "runs": str(folder), "teacher": next(iter(teachers), None), "more_teachers": teachers[1:]}
     own |= {"init": begun[0]} if begun else {}
     return with_places_of(like, dataclasses.replace(like, data=data, train=train, **own))
