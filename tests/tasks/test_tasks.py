@@ -23,7 +23,7 @@ from vidkd.tasks.supervised import SupervisedConfig
 from vidkd.tasks.task import SolvedTask, teacher_output
 
 CLASSES = 3
-DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
+DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher and not issubclass(kind, SolvedTask))
 TRAINED = sorted(name for name, kind in TASKS.items() if not issubclass(kind, SolvedTask))
 Batch = dict[str, Tensor]
 
