@@ -7,8 +7,8 @@ import itertools
 import os
 import re
 import signal
-import time
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
