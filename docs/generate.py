@@ -37,10 +37,9 @@ vidkd benchmark --config configs/benchmark/pretrained.yaml --data.root DIR
 One seed, one split: a linear probe on a frozen ImageNet network, 16 frames at 160 pixels, on one thread. Targets of its integers:
 within a point of float, three times as fast as float, and from file to answer as fast as decoding allows. Top-1 meets the first here
 (its interval is over test groups). Against float in PyTorch both runtimes meet the second; against float in the same runtime (the two
-rows that say so) both **miss** it. In OpenVINO decoding takes about half of the way from the file, so a reader that decodes the next
-clip meanwhile would be held up by neither; the interval of the share does not tell which is longer. On differences integers lose more
-than a point. The peers have drawn weights, published inputs and sizes; cold starts were not measured. Other programs may have run on
-the machine.
+rows that say so) both **miss** it. In OpenVINO decoding takes about half of the way from the file; its interval does not tell which
+half is longer. On differences integers lose more than a point here. The peers have drawn weights, published inputs and sizes; cold
+starts were not measured. Other programs may have run on the machine.
 """
 BLOCK = re.compile(r"(<!-- (table|verdicts)([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 

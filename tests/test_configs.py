@@ -237,8 +237,8 @@ def test_a_study_begins_with_the_command(path: Path) -> None:
 
 
 CONTROLS = ("none_unsmoothed",)
-SOLVED = ("linear_probe", "nearest_neighbour", "distilled_probe")
 """Methods without trials of their own: they have the settings of others, and their label says so."""
+SOLVED = ("linear_probe", "nearest_neighbour", "distilled_probe")
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -19,13 +19,15 @@ from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
+from vidkd.engine.setup import build_run_task
 from vidkd.engine.solve import pooled_rows, teachers_say
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier
+from vidkd.report.examples import example_strips
 from vidkd.tasks import build_task
 from vidkd.tasks.distilled_probe import DistilledProbe
 from vidkd.tasks.linear_probe import ABSENT, LogisticRegression, choose_strength, one_hot
-from vidkd.tasks.task import Rows
+from vidkd.tasks.task import Rows, Task
 
 Config = Callable[..., RunConfig]
 CPU = torch.device("cpu")
@@ -238,9 +240,13 @@ def test_a_distilled_probe_asks_the_teacher_as_its_evaluation_does(solved_config
 
     config = solved_config("distilled_probe", teacher=str(teacher), **few, **{"name": "more", "data.unlabelled": "use"})
     clips, saved = read_clips_of_run(config), load_classifier(teacher)
+
+    def task_of(config: RunConfig) -> Task:
+        return build_run_task(config, clips.manifest.classes, clips=clips)
+
     every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
     assert (len(clips.train), len(clips.unlabelled)) == (6, 3)
-    said = teachers_say(config, every, CPU)[""]
+    said = teachers_say(task_of(config), config, every, CPU)[""]
     window = dataclasses.replace(config.data.window, frames=5)
     alone = judge(saved.model, every, "train", dataclasses.replace(config.data, window=window), saved.classes, device=CPU)
     np.testing.assert_array_equal(said, alone.fullest.probabilities)
@@ -248,4 +254,14 @@ def test_a_distilled_probe_asks_the_teacher_as_its_evaluation_does(solved_config
     assert not torch.equal(found.fc.weight, states[0]["fc.weight"])
     other = dataclasses.replace(config, more_teachers=[str(probe.folder)])
     both = judge(load_classifier(probe.folder).model, every, "train", config.data, saved.classes, device=CPU)
-    np.testing.assert_allclose(teachers_say(other, every, CPU)[""].numpy(), (said.numpy() + both.fullest.probabilities) / 2)
+    np.testing.assert_allclose(teachers_say(task_of(other), other, every, CPU)[""].numpy(), (said.numpy() + both.fullest.probabilities) / 2)
+
+
+def test_a_teacher_of_stacked_flow_is_in_no_strip_of_its_student(solved_config: Config) -> None:
+    """It has no map to show, and what the student's configuration reads is not what it sees."""
+    stacked = {"name": "stacked", "data.flow.stack": 2, "model.weights": None, "model.freeze": None, "train.steps": 1}
+    teacher = fit(solved_config("supervised", **stacked), quiet=True).folder
+    config = solved_config("distilled_probe", teacher=str(teacher))
+    folder = fit(config, quiet=True).folder
+    strips = example_strips(folder, read_clips_of_run(config), "test", config.data, teacher=teacher, count=2)
+    assert len(strips) == 2

@@ -103,8 +103,8 @@ class StudySpec(BaseStudySpec):
         shortlist: methods that are tested, with the teachers that they need, where not all are; chosen by what trials showed.
         chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
             the trial that was chosen there on most folds, for all folds here.
-        labels_by_seed: whether a cell's seed draws which clips have a label, where not all have one, and its parts of cross-validation
-            (`data.split_seed`); by default all seeds have the same.
+        labels_by_seed: whether a cell's seed draws which clips have a label, where not all have one, its parts of cross-validation and
+            the groups that tuning holds out (`data.split_seed`); by default all seeds have the same.
         measures: further measures of every cell: `pointing` judges attention maps by boxes or moving foreground.
         fractions_shown: observed fractions at which methods of early recognition are compared, and in the mean over them (`top1@obs20-50`);
             by default every one that they are judged at.

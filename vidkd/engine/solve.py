@@ -30,7 +30,7 @@ from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import build_run_task, learned_record, student_payload
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import load_classifier, read_checkpoint
-from vidkd.tasks.task import Rows, SolvedTask
+from vidkd.tasks.task import Rows, SolvedTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     assert isinstance(task, SolvedTask)
     task.student.to(device).eval()
     every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
-    taught = teachers_say(config, every, device, progress="" if quiet else "teacher")
+    taught = teachers_say(task, config, every, device, progress="" if quiet else "teacher")
     with torch.no_grad():
         record = task.solve(pooled_rows(task.student, every, config.data, device, taught, progress="" if quiet else "pooled vectors"))
     progressed = Progressed(step=1, seconds=time.monotonic() - began, finished=True)
@@ -90,22 +90,20 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     save_checkpoint(folder.checkpoints, content)
 
 
-def teachers_say(config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
+def teachers_say(task: Task, config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
     """What the teachers' own evaluations say of the training clips: kind of label -> mean of their class probabilities (N, K).
 
     Each sees its view, its frames and its part of a clip, as its run says. Raises DataError for clips of which one can observe nothing.
     """
     judgements = []
-    for path in [config.teacher, *config.more_teachers]:
-        if path is not None:
-            saved = load_classifier(path)
-            own, here = load_config(settings=saved.run).data, config.data
-            data = dataclasses.replace(own, features=here.features, cache=here.cache, workers=here.workers, batch_size=here.batch_size)
-            dataset = judged_set(saved.model.to(device), clips, "train", data, data.observe.judged_fractions[-1])
-            found = evaluate(saved.model, dataset, saved.classes, device=device, batch_size=here.batch_size, progress=progress)[0]
-            if found.unobservable:
-                raise DataError(f"the teacher {path} can observe nothing of {found.unobservable[0].path}", hint="a teacher of whole clips")
-            judgements.append(Judgement({None: found}))
+    for path, model in zip([config.teacher, *config.more_teachers], task.teachers.values(), strict=False):  # none: a task without a teacher
+        own, here = load_config(settings=read_checkpoint(Path(str(path)))["run"]).data, config.data
+        data = dataclasses.replace(own, features=here.features, cache=here.cache, workers=here.workers, batch_size=here.batch_size)
+        dataset = judged_set(model.to(device), clips, "train", data, data.observe.judged_fractions[-1])
+        found = evaluate(model, dataset, clips.manifest.classes, device=device, batch_size=here.batch_size, progress=progress)[0]
+        if found.unobservable:
+            raise DataError(f"the teacher {path} can observe nothing of {found.unobservable[0].path}", hint="a teacher of whole clips")
+        judgements.append(Judgement({None: found}))
     if not judgements:
         return {}
     mean = mean_judgement(judgements).fullest

@@ -85,7 +85,7 @@ def _strip(sets: Sequence[ClipDataset], number: int, networks: Mapping[str, Save
     found = {}
     for prefix, who in SIDES.items():
         view = f"{'' if whole else prefix}{networks[who].view}" if who in networks else ""
-        if view in sample:
+        if view in sample and (who == "student" or networks[who].model.config.attention.pooling != "mean"):
             classifier = TorchClassifier(networks[who].model)
             found[who] = classifier(sample[view].numpy()[None], None if whole or prefix else sample["observed"])
     named: dict[str, Any] = {

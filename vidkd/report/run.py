@@ -17,6 +17,7 @@ from vidkd.bench.clip_summary import clip_scores
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
 from vidkd.bench.summary import ACCURACY, AREA, mean_name
 from vidkd.data.layouts.common import shortened
+from vidkd.engine.config import solved_task
 from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name, share_reaching
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
 from vidkd.models.saved import checkpoint_in
@@ -133,7 +134,8 @@ def observation_notes(config: Mapping[str, Any]) -> dict[str, str]:
         return {}
     notes = {"protocol": protocol, "student sees": f"{student}, {frames} frames"}
     if config.get("teacher") or config.get("teacher_settings"):
-        notes["teacher sees"] = f"{teacher}, {observe.get('teacher_frames') or frames} frames"
+        own = solved_task(str(config.get("task"))) is not None
+        notes["teacher sees"] = "what its own run says" if own else f"{teacher}, {observe.get('teacher_frames') or frames} frames"
     return notes
 
 

@@ -1,7 +1,7 @@
 """A linear probe that learns from a teacher's class probabilities too, of clips without a label as well, solved to convergence.
 
-The objective is that of generalized distillation (Lopez-Paz et al., ICLR 2016, equation 6) without a temperature; that a teacher labels
-what has no label is self-training with a teacher of another view. Together, and with a convex head, it is ours.
+The objective is that of generalized distillation (Lopez-Paz et al., ICLR 2016, arXiv 1511.03643) without a temperature; that a teacher
+labels what has no label is self-training with a teacher of another view. Together, and with a convex head, it is ours.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class DistilledProbeConfig(LinearProbeConfig):
 
 
 class DistilledProbe(LinearProbe):
-    """(1 - imitation) * CE(label) + imitation * CE(teacher), and CE(teacher) of clips without a label, each clip counting alike.
+    """(1 - imitation) * CE(label) + imitation * CE(teacher), and CE(teacher) of clips without a label, every row counting alike.
 
     The teacher says of a clip what its evaluation says, from its own view, frames and part of the clip.
     """
