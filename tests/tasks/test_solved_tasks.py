@@ -148,6 +148,10 @@ def test_a_distilled_probe_mixes_label_and_teacher_and_learns_the_rest_from_the_
     assert isinstance(task, DistilledProbe)
     rows = Rows(torch.zeros(2, 1), {"": torch.tensor([0, -1])}, torch.zeros(2), {"": taught})
     np.testing.assert_allclose(task.targets(rows, "", 3), [[0.8, 0.175, 0.025], [0.1, 0.1, 0.8]], atol=1e-6)
+    sharper = build_task("distilled_probe", DistilledProbe.Config(imitation=0.25, temperature=0.5), frozen(3), frozen(3))
+    squares = np.array([[0.04, 0.49, 0.01], [0.01, 0.01, 0.64]])
+    expected = squares / squares.sum(1, keepdims=True) * [[0.25], [1]] + [[0.75, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(sharper.targets(rows, "", 3), expected, atol=1e-6)
 
 
 # --- runs ---

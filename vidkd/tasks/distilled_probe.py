@@ -1,14 +1,15 @@
 """A linear probe that learns from a teacher's class probabilities too, of clips without a label as well, solved to convergence.
 
-The objective is that of generalized distillation (Lopez-Paz et al., ICLR 2016, arXiv 1511.03643) without a temperature; that a teacher
-labels what has no label is self-training with a teacher of another view. Together, and with a convex head, it is ours.
+The objective is that of generalized distillation (Lopez-Paz et al., ICLR 2016, arXiv 1511.03643); its temperature softens the teacher, one
+below 1, which is ours, sharpens it. That a teacher labels what has no label is self-training with a teacher of another view. Together, and
+with a convex head, it is ours.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from vidkd.base.fields import Share
+from vidkd.base.fields import Positive, Share
 from vidkd.tasks.linear_probe import LinearProbe, LinearProbeConfig, Vectors, one_hot
 from vidkd.tasks.task import Rows
 
@@ -19,13 +20,15 @@ class DistilledProbeConfig(LinearProbeConfig):
 
     Args:
         imitation: share of the teacher's probabilities in what is learned of a clip with a label; of one without it is all.
+        temperature: the teacher's probabilities become p^(1 / temperature), normalised: below 1 they come closer to a label.
     """
 
     imitation: Share = 0.5
+    temperature: Positive = 1.0
 
 
 class DistilledProbe(LinearProbe):
-    """(1 - imitation) * CE(label) + imitation * CE(teacher), and CE(teacher) of clips without a label, every row counting alike.
+    """(1 - imitation) * CE(label) + imitation * CE(teacher at its temperature), and CE(teacher) of clips without a label, every row counting alike.
 
     The teacher says of a clip what its evaluation says, from its own view, frames and part of the clip.
     """
@@ -35,6 +38,7 @@ class DistilledProbe(LinearProbe):
 
     def targets(self, rows: Rows, kind: str, classes: int) -> Vectors:
         """The mixture of label and teacher, (N, classes)."""
-        labels, taught = rows.labels[kind].numpy(), rows.taught[kind].double().numpy()
+        labels, taught = rows.labels[kind].numpy(), rows.taught[kind].double().numpy() ** (1 / self.config.temperature)
+        taught /= taught.sum(1, keepdims=True)
         imitation = np.where(labels >= 0, self.config.imitation, 1.0)[:, None]
         return np.asarray((1 - imitation) * one_hot(labels, classes) + imitation * taught, np.float64)
