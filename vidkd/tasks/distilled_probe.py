@@ -28,9 +28,9 @@ class DistilledProbeConfig(LinearProbeConfig):
 
 
 class DistilledProbe(LinearProbe):
-    """(1 - imitation) * CE(label) + imitation * CE(teacher at its temperature), and CE(teacher) of clips without a label, every row counting alike.
+    """(1 - imitation) * CE(label) + imitation * CE(teacher), and CE(teacher) of clips without a label, every row counting alike.
 
-    The teacher says of a clip what its evaluation says, from its own view, frames and part of the clip.
+    The teacher, before its temperature, says of a clip what its evaluation says, from its own view, frames and part of the clip.
     """
 
     Config = DistilledProbeConfig
