@@ -11,7 +11,7 @@ from vidkd.base.files import write_json
 from vidkd.bench.clip_summary import clip_scores, is_accuracy, percents_of
 from vidkd.bench.intervals import Cell, bootstrap_ci, name_of, paired_difference
 from vidkd.bench.summary import Method, Metric, Paired, build_summary, mean_name, parsed, read_summary, under, write_summary
-from vidkd.engine.evaluate import area
+from vidkd.engine.metrics import area
 
 
 def cells_of(accuracy: float, seed: int) -> list[Cell]:

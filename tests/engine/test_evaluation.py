@@ -15,7 +15,8 @@ from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.evaluate import Judgement, Predictions, area, evaluate, judge, observed_name
+from vidkd.engine.evaluate import Judgement, Predictions, evaluate, judge, observed_name
+from vidkd.engine.metrics import area
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
 

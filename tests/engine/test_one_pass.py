@@ -12,8 +12,9 @@ from vidkd.base.errors import VidkdError
 from vidkd.data.observation import ObserveConfig, WindowConfig
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.evaluate import Judgement, judge, share_reaching
+from vidkd.engine.evaluate import Judgement, judge
 from vidkd.engine.fit import fit
+from vidkd.engine.metrics import share_reaching
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
 

@@ -10,7 +10,7 @@ from report_samples import NASTY, make_observed_run, make_run, observed_study
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import write_json
-from vidkd.engine.evaluate import area
+from vidkd.engine.metrics import area
 from vidkd.report.parts import Estimate
 from vidkd.report.run import observation_notes, read_predictions, run_report
 from vidkd.report.study import metric_words, study_report

@@ -23,8 +23,8 @@ from vidkd.bench.summary import (
     parsed,
     under,
 )
-from vidkd.engine.evaluate import area_weights, remarks_on
-from vidkd.engine.metrics import confusion_matrix
+from vidkd.engine.evaluate import remarks_on
+from vidkd.engine.metrics import area_weights, confusion_matrix
 
 if TYPE_CHECKING:
     from vidkd.bench.clip_study import ClipStudy

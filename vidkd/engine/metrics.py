@@ -93,6 +93,32 @@ def per_class(predicted: Ints, labels: Ints, names: tuple[str, ...]) -> list[Map
     return rows
 
 
+def area(fractions: Sequence[float], values: Sequence[float]) -> float:
+    """Area under a curve over observed fractions by the trapezoid rule, divided by their range; the value itself for a single point."""
+    return float(area_weights(fractions) @ np.asarray(values, dtype=np.float64))
+
+
+def share_reaching(fractions: Sequence[float], values: Sequence[float], part: float = 0.9) -> float:
+    """The observed share at which a curve first reaches `part` of its last value, in straight lines between its points.
+
+    The first fraction where it is there already, for nothing is known of less. The measure is ours; the field gives the curve and its mean.
+    """
+    goal = part * values[-1]
+    first = next(number for number, value in enumerate(values) if value >= goal)
+    if first == 0:
+        return float(fractions[0])
+    (low, high), (before, after) = fractions[first - 1 : first + 1], values[first - 1 : first + 1]
+    return float(low + (high - low) * (goal - before) / (after - before))
+
+
+def area_weights(fractions: Sequence[float]) -> Floats:
+    """What each point of the curve counts in `area`, summing to one."""
+    if len(fractions) == 1:
+        return np.ones(1)
+    widths = np.diff(fractions)
+    return np.asarray((np.append(widths, 0) + np.append(0, widths)) / 2 / widths.sum(), np.float64)
+
+
 MAIN_HEAD = "label"
 """Name of the head for `Clip.label` (in EPIC the action) next to those named after targets."""
 UNSEEN, TAIL, ALL = "unseen", "tail", "all"

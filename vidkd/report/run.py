@@ -18,8 +18,8 @@ from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
 from vidkd.bench.summary import ACCURACY, AREA, mean_name
 from vidkd.data.layouts.common import shortened
 from vidkd.engine.config import solved_task
-from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name, share_reaching
-from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
+from vidkd.engine.evaluate import PREDICTION_COLUMNS, predicted_name
+from vidkd.engine.metrics import class_mean, confusion_matrix, per_class, share_reaching
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import accuracy_by_condition, confusion_figure, reliability_diagram, training_curves
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, is_share
