@@ -154,6 +154,23 @@ def test_a_distilled_probe_mixes_label_and_teacher_and_learns_the_rest_from_the_
     np.testing.assert_allclose(sharper.targets(rows, "", 3), expected, atol=1e-6)
 
 
+def test_an_aligned_teacher_gives_classes_the_weight_that_they_have_among_labels() -> None:
+    """A teacher that says the same of every clip is aligned to the shares of the labels; a class without a label gets nothing."""
+    task = build_task("distilled_probe", DistilledProbe.Config(imitation=1.0, align=True), frozen(3), frozen(3))
+    assert isinstance(task, DistilledProbe)
+    labels = torch.tensor([0, 0, 0, 1, -1])
+    same = torch.tensor([[0.2, 0.3, 0.5]]).repeat(5, 1)
+    given = same.double()
+    np.testing.assert_allclose(
+        task.targets(Rows(torch.zeros(5, 1), {"": labels}, torch.zeros(5), {"": given}), "", 3), [[0.75, 0.25, 0]] * 5
+    )
+    np.testing.assert_array_equal(given, same.double())
+    two = torch.tensor([[0.8, 0.2], [0.6, 0.4]])  # means 0.7 and 0.3, labels one of each: odds 0.8 / 0.7 to 0.2 / 0.3
+    rows = Rows(torch.zeros(2, 1), {"": torch.tensor([0, 1])}, torch.zeros(2), {"": two})
+    odds = np.array([[0.8 / 0.7, 0.2 / 0.3], [0.6 / 0.7, 0.4 / 0.3]])
+    np.testing.assert_allclose(task.targets(rows, "", 2), odds / odds.sum(1, keepdims=True), atol=1e-6)
+
+
 # --- runs ---
 
 SOLVED = {"model.freeze": "all", "model.attention.pooling": "mean", "model.temporal.pooling": "difference", "view": "flow"}
