@@ -1,5 +1,6 @@
 """Kept activations of frozen networks: what a run learns from them is what it would learn from the clips."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vidkd.engine.config import RunConfig
 from vidkd.engine.features import frozen_networks, keep_features
 from vidkd.engine.fit import ClipTrainingRun, fit
 from vidkd.models import ModelConfig, VideoClassifier, build_backbone, timm_nets
+from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.models.kept import KeptClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import TASKS
@@ -183,6 +185,13 @@ def test_what_trains_later_does_not_decide_what_is_kept(tiny_config: Config) -> 
     assert KeptClassifier(student).kept_identity() != before
 
 
+def test_a_network_in_fake_integers_has_other_maps(tiny_config: Config) -> None:
+    student = ClipTrainingRun(config := tiny_config(**{"model.freeze": "all"}), read_clips_of_run(config)).task.student
+    before = KeptClassifier(student).kept_identity()
+    compute_in_fake_integers(student)
+    assert KeptClassifier(student).kept_identity() != before
+
+
 OTHERS = [
     {"data.transform.crop": 48},
     {"data.window.frames": 6},
@@ -236,6 +245,22 @@ def test_files_that_vanish_while_a_run_reads_them_are_told(tiny_config: Config, 
     assert "removed or damaged" in run.dataset[0, 1]["bad"]
     assert "removed or damaged" in run.dataset[0, 2]["bad"]
     assert "bad" not in run.dataset[0, 3]
+
+
+def test_clips_that_cannot_be_read_keep_nothing_and_say_why(tiny_config: Config, tmp_path: Path) -> None:
+    """A missing video and a missing flow file are bad clips, as without kept activations."""
+    over = {"model.freeze": "all", "data.features.views": 1, "data.features.folder": str(tmp_path / "features"), "view": "flow"}
+    flow = {"data.flow.source": "stored", "data.flow.folder": str(tmp_path / "flow")}
+    run = ClipTrainingRun(config := tiny_config(**over, **flow), read_clips_of_run(config))
+    keep_features(run.dataset, frozen_networks(run.task))
+    assert not list((tmp_path / "features").rglob("*.npz"))
+    assert "flow" in run.dataset[0, 0]["bad"]
+    assert "removed or damaged" not in run.dataset[0, 0]["bad"]
+    run = ClipTrainingRun(config := tiny_config(**over), read_clips_of_run(config))
+    run.dataset.clips[0] = dataclasses.replace(run.dataset.clips[0], path="gone.mp4")
+    keep_features(run.dataset, frozen_networks(run.task))
+    assert "no such video" in run.dataset[0, 0]["bad"]
+    assert "bad" not in run.dataset[0, 1]
 
 
 @pytest.mark.parametrize(("freeze", "shift"), [("all", "none"), ("layer2", "none"), ("layer2", "both")])

@@ -12,6 +12,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.models import ModelConfig, VideoClassifier, build_backbone
 from vidkd.models.config import TemporalConfig
 from vidkd.models.temporal_shift import temporal_shift
+from vidkd.models.timm_nets import TimmNet
 
 NAMES = ("tf_efficientnet_lite0", "resnet10t", "vit_tiny_patch16_224", "mobilenetv4_conv_small_035", "convnext_atto", "swin_s3_tiny_224")
 
@@ -197,3 +198,16 @@ def test_differences_are_pictures_of_what_moves() -> None:
         model(clip[:, :, :3])
     with pytest.raises(ConfigError, match="single images"):
         VideoClassifier(ModelConfig(temporal=TemporalConfig(input="differences")), 3, "rgb")
+
+
+def test_a_network_that_reads_its_input_twice_takes_no_flow() -> None:
+    with pytest.raises(ConfigError, match="reads its input by several layers"):
+        build_backbone("timm:repvgg_a0", view="flow")
+
+
+def test_shift_of_a_frozen_network_says_that_it_is_frozen() -> None:
+    backbone = build_backbone("timm:resnet10t")
+    assert isinstance(backbone, TimmNet)
+    backbone.requires_grad_(False)
+    with pytest.raises(ConfigError, match="stages that are frozen"):
+        backbone.shift("both")

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.groups import group_folds
+from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
-from vidkd.engine.evaluate import judge
+from vidkd.engine.evaluate import judge, judged_set
 from vidkd.engine.fit import fit
 from vidkd.engine.setup import build_run_task
 from vidkd.engine.solve import pooled_rows, teachers_say
@@ -31,6 +32,7 @@ from vidkd.tasks.task import Rows, Task
 
 Config = Callable[..., RunConfig]
 CPU = torch.device("cpu")
+EARLY = {"data.observe.protocol": "early", "data.window.short_clip": "hold"}
 
 
 def sample(clips: int, channels: int, classes: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +210,7 @@ def test_a_run_is_solved_once_and_judged_as_any_other(task: str, solved_config: 
 
 
 def test_the_rows_are_every_clip_at_every_share_from_kept_activations_too(solved_config: Config, tmp_path: Path) -> None:
-    early = {"data.observe.protocol": "early", "data.window.short_clip": "hold", "data.observe.fractions": [0.5, 1.0]}
+    early = {**EARLY, "data.observe.fractions": [0.5, 1.0]}
     config = solved_config("linear_probe", **early)
     clips, model = read_clips_of_run(config), VideoClassifier(config.model, 3, "flow").eval()
     with torch.no_grad():
@@ -219,6 +221,39 @@ def test_the_rows_are_every_clip_at_every_share_from_kept_activations_too(solved
     assert rows.labels[""].tolist() == 2 * [clip.label for clip in clips.train]
     assert not torch.equal(rows.vectors[:12], rows.vectors[12:])
     torch.testing.assert_close(from_kept.vectors, rows.vectors, atol=2e-3, rtol=2e-3)
+
+
+def test_the_rows_are_conditioned_on_the_observed_share_as_an_evaluation_is(solved_config: Config) -> None:
+    early = {**EARLY, "data.observe.fractions": [0.5], "model.condition_on_observed": True}
+    config = solved_config("linear_probe", **early)
+    clips, model = read_clips_of_run(config), VideoClassifier(config.model, 3, "flow").eval()
+    model.observed.net[-1].weight.data.normal_()
+    batch = next(iter(evaluation_loader(judged_set(model, clips, "train", config.data, 0.5), 4, 0)))
+    with torch.no_grad():
+        expected = model(batch["flow"], batch["observed"]).pooled
+        torch.testing.assert_close(pooled_rows(model, clips, config.data, CPU).vectors[:4], expected)
+        assert not torch.allclose(expected, model(batch["flow"]).pooled)
+
+
+def test_clips_of_which_nothing_can_be_observed_are_left_out_with_kept_activations_too(solved_config: Config, tmp_path: Path) -> None:
+    kept = {"data.features": {"views": 1, "folder": str(tmp_path / "kept")}, "data.observe.fractions": [0.1]}
+    config = solved_config("linear_probe", **EARLY, **kept)
+    clips, model = read_clips_of_run(config), VideoClassifier(config.model, 3, "flow").eval()
+    clips.train[0] = dataclasses.replace(clips.train[0], start_s=0.041, end_s=0.4)
+    with torch.no_grad():
+        assert len(pooled_rows(model, clips, config.data, CPU).vectors) == len(clips.train) - 1
+
+
+def test_an_init_without_a_linear_head_is_refused(solved_config: Config) -> None:
+    nearest = fit(solved_config("nearest_neighbour"), quiet=True)
+    with pytest.raises(ConfigError, match="finds a linear head, and that of `init` is a NearestExample"):
+        fit(solved_config("linear_probe", name="probe", init=str(nearest.folder)), quiet=True)
+
+
+@pytest.mark.parametrize("strengths", [[], [0.0], [-1.0]])
+def test_strengths_are_positive_and_at_least_one(strengths: list[float], solved_config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"method\.strengths"):
+        fit(solved_config("linear_probe", **{"method.strengths": strengths}))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ FIRST_S = 5.0
 class Progress:
     """Shows how far a loop has come: `with Progress(400, "train") as progress: progress.step(loss=1.2)`.
 
-    total: steps in all, None if unknown. done: steps made before (a resumed run); they do not count in the speed.
+    total: steps in all, None if unknown. what: what the lines are called; "" writes none. done: steps made before (a resumed run); they do
+    not count in the speed.
     stream: where to write, by default stderr. A terminal gets a bar; anything else a line every `every_steps` steps or `every_s` seconds,
     whichever comes first, and one at the end; in the beginning more often, a tenth of the time so far or FIRST_S apart. Only rank 0 writes.
     The first step does not count in the speed: it holds the start of loaders and the warm-up of libraries.
@@ -38,7 +39,7 @@ class Progress:
     ) -> None:
         self.total, self.what, self.done, self._filling = total, what, done, filling
         self._stream = stream if stream is not None else sys.stderr
-        self._shows = rank == 0
+        self._shows = rank == 0 and what != ""
         self._every_steps, self._every_s, self._clock = every_steps, every_s, clock
         self._first: int | None = None  # steps made when the first one, or the cache's last, had ended, at `_start`
         self._start = self._entered = clock()

@@ -21,7 +21,7 @@ from vidkd.base.errors import DataError, VideoError, WriteError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.config import CacheConfig
-from vidkd.data.flow import dis_flow, resize_flow
+from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.flow_store import stored_flow_files
 from vidkd.data.footage import Footage, FootageConfig, Seen, open_clip, read_seen, stored_flow
 from vidkd.data.manifest import Clip
@@ -125,15 +125,7 @@ class ClipCache:
 
         Raises VideoError if there is no such file.
         """
-        try:
-            status = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat
-        except OSError as error:
-            raise VideoError(f"no such video: {path}", reason=error.strerror) from error
-        flow = self.footage.flow
-        stored = (
-            () if flow.source == "dis" else tuple(file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path))
-        )
-        file = (os.path.realpath(path), status.st_size, status.st_mtime_ns, *stored)
+        file = (os.path.realpath(path), *cached_file(path, self.footage.flow, clip.path))
         return _new_key(self.footage, file, clip.fps, clip.start_s, clip.end_s)
 
     def seen(self, path: Path, clip: Clip, request: Request) -> Seen:
@@ -273,6 +265,16 @@ class DiskQuota:
             with contextlib.suppress(FileNotFoundError):
                 total += file.stat().st_size
         return total
+
+
+def cached_file(path: Path, flow: FlowConfig, clip: str) -> tuple[int | str, ...]:
+    """What tells a video and its stored flow from others of the same name: sizes and times. Raises VideoError for a missing video."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat
+    except OSError as error:
+        raise VideoError(f"no such video: {path}", reason=error.strerror) from error
+    stored = () if flow.source == "dis" else stored_flow_files(str(flow.folder), clip)
+    return (status.st_size, status.st_mtime_ns, *(file_fingerprint(str(file)) for file in stored))
 
 
 @functools.lru_cache(maxsize=65_536)  # to make one takes as long as to read a window

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.random_streams import random_stream
-from vidkd.data.cache import ClipCache
+from vidkd.data.cache import ClipCache, cached_file
 from vidkd.data.config import DataConfig
 from vidkd.data.features import FeatureStore
 from vidkd.data.footage import Footage, read_seen
@@ -91,16 +91,13 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, item: tuple[int, ...]) -> Sample:
         """One sample; an unreadable clip gives {"bad": message, "path": its path} in training and raises in evaluation.
 
-        A clip of which nothing can be observed is no bad one: it gives {"unobservable": its number} in training and raises
-        UnobservableError in evaluation.
+        A clip of which nothing can be observed is no bad one: it gives {"unobservable": its number}.
         """
         epoch, number, *draw = item
         clip_number, view_number = divmod(number, self.views_per_clip)
         try:
             return self._sample(self._key(epoch, clip_number, *(d for d in draw if d)), clip_number, view_number)
         except UnobservableError:
-            if not self.training:
-                raise
             return {"unobservable": clip_number}
         except (VidkdError, OSError) as error:
             if not self.training:
@@ -124,10 +121,10 @@ class ClipDataset(Dataset[Sample]):
     def _feature_file(self, entry: str, key: tuple[int, ...], number: int, view_number: int) -> Path:
         assert self.features is not None
         clip, config = self.clips[number], self.config
-        status = _file(self.root, clip.path).stat()
+        video = cached_file(_file(self.root, clip.path), config.flow, clip.path)
         drawn = [self.seed, key, self.may_flip] if self.training else [view_number, config.eval_clips, config.eval_crops, self.fraction]
         parts = [dataclasses.asdict(part) for part in (config.transform, config.window, config.observe, config.flow)]
-        interval = [clip.path, clip.start_s, clip.end_s, clip.onset_s, clip.fps, status.st_size, status.st_mtime_ns]
+        interval = [clip.path, clip.start_s, clip.end_s, clip.onset_s, clip.fps, video]
         return self.features.file(entry, self.training, drawn, parts, config.decode_short_side, config.decoder, interval)
 
     def _sample(self, key: tuple[int, ...], number: int, view_number: int) -> Sample:
@@ -143,6 +140,8 @@ class ClipDataset(Dataset[Sample]):
             sample["observed"] = 1.0 if request.fraction is None else request.fraction
         kept: Sample | None = {}
         if self.features is not None:
+            if clip.path in self.features.unreadable:
+                raise DataError(self.features.unreadable[clip.path].removeprefix(f"{clip.path}: "))
             kept = self.features.read({entry: self._feature_file(entry, key, number, view_number) for entry in self.features.networks})
             if kept is not None:
                 sample |= kept
@@ -151,9 +150,7 @@ class ClipDataset(Dataset[Sample]):
         use_index_file(self.index_file, self.root)
         read = functools.partial(read_seen, config=self.footage) if self.cache is None else self.cache.seen
         observed, future = read(path, clip, request=request)
-        if (
-            self.features is not None and self.features.filled and kept is None
-        ):  # what is at fault is not the clip, or reading it had failed
+        if self.features is not None and self.features.filled and kept is None:
             raise DataError(
                 f"kept activations were removed or damaged: {self.features.config.folder}",
                 clip=clip.path,

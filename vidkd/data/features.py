@@ -31,6 +31,8 @@ class FeatureStore:
     def __init__(self, config: FeatureConfig, networks: Mapping[str, str]) -> None:
         self.config, self.networks = config, dict(networks)
         self.filled = False
+        self.unreadable: dict[str, str] = {}
+        """Clips that could not be read while the store was filled, and why."""
         self.quota = DiskQuota(Path(config.folder), int(config.max_gb * 2**30))
 
     def file(self, entry: str, *decides: Any) -> Path:

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vidkd.base.errors import DataError
 from vidkd.base.random_streams import random_stream
 from vidkd.data.dataset import ClipDataset, Sample, collate
-from vidkd.data.observation import UnobservableError
 
 Item = tuple[int, ...]
 
@@ -135,24 +134,11 @@ def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers:
     return batch_loader(dataset, sampler, workers if dataset.views else 0, collate, pin_memory=pin_memory)
 
 
-class _Judged(Dataset[Sample]):
-    """The samples of an evaluation data set; {"unobservable": number of the clip} marks one of which nothing can be observed."""
-
-    def __init__(self, dataset: ClipDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, item: tuple[int, ...]) -> Sample:
-        try:
-            return self.dataset[item]
-        except UnobservableError:
-            return {"unobservable": item[1] // self.dataset.views_per_clip}
-
-
 def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
     """Every sample of an evaluation data set once, in order; those of which nothing can be observed are listed in their batch."""
     numbers: list[Item] = [(0, number) for number in range(rank, len(dataset), world_size)]
     batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
-    return batch_loader(_Judged(dataset), batches, workers if dataset.views else 0, collate)
+    return batch_loader(dataset, batches, workers if dataset.views else 0, collate)
 
 
 def batch_loader(

@@ -133,8 +133,7 @@ def evaluate(
     model.eval()
     with torch.inference_mode():
         loader = evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)
-        shown_rank = rank if progress else 1
-        for batch in Progress(len(loader), progress, rank=shown_rank, every_steps=1 << 60).over(start(loader)):
+        for batch in Progress(len(loader), progress, rank=rank, every_steps=1 << 60).over(start(loader)):
             sums[UNOBSERVABLE][batch.get("unobservable", [])] = 1
             if "index" not in batch:
                 continue
@@ -291,11 +290,16 @@ def predicted_name(fraction: float) -> str:
     return f"predicted@{observed_name(fraction)}"
 
 
-def judged_set(model: VideoClassifier | ExportedModule, clips: Clips, subset: str, data: DataConfig, fraction: float | None) -> ClipDataset:
-    """The samples by which `model` is judged on a subset, as activations of its frozen stages where these are kept."""
+def judged_set(
+    model: VideoClassifier | ExportedModule, clips: Clips, subset: str, data: DataConfig, fraction: float | None, *, progress: str = ""
+) -> ClipDataset:
+    """The samples by which `model` is judged on a subset, as activations of its frozen stages where these are kept.
+
+    progress: what the lines are called while these are computed; "" writes none.
+    """
     dataset = evaluation_set(clips, subset, data, [model.view], fraction=fraction)
     if data.features.views and isinstance(model, VideoClassifier) and model.config.freeze is not None:
-        keep_features(dataset, {model.view: (model.view, KeptClassifier(model))})
+        keep_features(dataset, {model.view: (model.view, KeptClassifier(model))}, progress=progress and f"{progress}: frozen stages")
     return dataset
 
 

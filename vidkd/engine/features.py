@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
+from vidkd.base.errors import VideoError
 from vidkd.base.progress import Progress
 from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.features import FeatureStore
@@ -40,21 +41,29 @@ def _fill(dataset: ClipDataset, entry: str, model: KeptNetwork, epochs: int, pro
     store = dataset.features
     assert store is not None
     every: list[Item] = list(itertools.product(range(epochs), range(len(dataset))))
-    missing = [item for item in every if not dataset.feature_file(entry, item).exists()]
+    missing = [item for item in every if not _is_kept(dataset, entry, item)]
     if not missing:
         return
     batches = [missing[first : first + dataset.config.batch_size] for first in range(0, len(missing), dataset.config.batch_size)]
     loader = batch_loader(dataset, batches, dataset.config.workers, collate)
-    shown = Progress(len(batches), progress, rank=0 if progress else 1)
+    shown = Progress(len(batches), progress)
     with torch.inference_mode():
         for items, batch in zip(batches, shown.over(start(loader)), strict=True):
             maps = model.kept_maps(batch[dataset.views[0]]) if "index" in batch else {}
+            store.unreadable |= dict(batch["bad"])
             row, clips = 0, batch["index"].tolist() if maps else []
             for item in items:
                 if row < len(clips) and item[1] // dataset.views_per_clip == clips[row]:
                     scalars = {name: batch[name][row] for name in ("held", "held_future") if name in batch}
                     store.write(dataset.feature_file(entry, item), {stage: of[row].cpu() for stage, of in maps.items()}, scalars)
                     row += 1
+
+
+def _is_kept(dataset: ClipDataset, entry: str, item: Item) -> bool:
+    try:
+        return dataset.feature_file(entry, item).exists()
+    except VideoError:  # reading the clip says so, and counts it
+        return False
 
 
 def frozen_networks(task: Task) -> dict[str, tuple[str, KeptNetwork]]:

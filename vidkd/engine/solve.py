@@ -99,8 +99,9 @@ def teachers_say(task: Task, config: RunConfig, clips: Clips, device: torch.devi
     for path, model in zip([config.teacher, *config.more_teachers], task.teachers.values(), strict=False):  # none: a task without a teacher
         own, here = load_config(settings=read_checkpoint(Path(str(path)))["run"]).data, config.data
         data = dataclasses.replace(own, features=here.features, cache=here.cache, workers=here.workers, batch_size=here.batch_size)
-        dataset = judged_set(model.to(device), clips, "train", data, data.observe.judged_fractions[-1])
-        found = evaluate(model, dataset, clips.manifest.classes, device=device, batch_size=here.batch_size, progress=progress)[0]
+        dataset = judged_set(model.to(device), clips, "train", data, data.observe.judged_fractions[-1], progress=progress)
+        classes = clips.manifest.classes
+        found = evaluate(model, dataset, classes, device=device, batch_size=here.batch_size, workers=here.workers, progress=progress)[0]
         if found.unobservable:
             raise DataError(f"the teacher {path} can observe nothing of {found.unobservable[0].path}", hint="a teacher of whole clips")
         judgements.append(Judgement({None: found}))
@@ -120,11 +121,13 @@ def pooled_rows(
     """
     vectors, numbers = [], []
     for fraction in data.observe.judged_fractions:
-        dataset = judged_set(model, clips, "train", data, fraction)
+        dataset = judged_set(model, clips, "train", data, fraction, progress=progress)
         loader = evaluation_loader(dataset, data.batch_size, data.workers)
-        for batch in Progress(len(loader), progress, rank=0 if progress else 1, every_steps=1 << 60).over(start(loader)):
+        for batch in Progress(len(loader), progress, every_steps=1 << 60).over(start(loader)):
             if "index" in batch:
-                vectors.append(model(move_data_to_device(batch[model.view], device)).pooled.float().cpu())
+                observed = batch.get("observed")
+                output = model(move_data_to_device(batch[model.view], device), None if observed is None else observed.to(device))
+                vectors.append(output.pooled.float().cpu())
                 numbers.append(batch["index"])
     index, pooled = torch.cat(numbers), torch.cat(vectors)
     if not pooled.isfinite().all():

@@ -135,7 +135,7 @@ def apply_changes(net: nn.Module, plans: Iterable[Mapping[str, Any]]) -> None:
                 if plan["kind"] == "prune":
                     _resize(module, entry)
                 elif plan["kind"] == "nearest":
-                    replace_module(net, name, NearestExample(module.in_features, **entry))  # type: ignore[arg-type]
+                    replace_module(net, name, NearestExample(module.in_features, **entry).to(module.weight.device))  # type: ignore[arg-type]
                 else:
                     replace_module(net, name, low_rank(module, entry["method"], entry["ranks"]))  # type: ignore[arg-type]
             if plan.get("stages"):

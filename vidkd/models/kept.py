@@ -36,7 +36,8 @@ class KeptClassifier:
         """What decides the features: architecture, normalisation, and all weights that come before the last stage that is kept."""
         model, backbone = self.model, self.model.backbone
         temporal = model.config.temporal
-        what = (model.config.backbone, temporal.input, temporal.shift, model.view, model.normalise.spec, self.stages, self.averaged)
+        layers = [type(layer).__name__ for layer in backbone.modules()]  # those in fake integers have the same weights
+        what = (model.config.backbone, temporal.input, temporal.shift, model.view, model.normalise.spec, self.stages, self.averaged, layers)
         rule = hashlib.sha256(repr(what).encode())
         later: set[str] = set()
         if not self.whole:

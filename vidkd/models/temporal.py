@@ -24,7 +24,6 @@ class TemporalPooling(nn.Module):
             layer = nn.TransformerEncoderLayer(config.width, 4, 2 * config.width, dropout=0.1, batch_first=True, norm_first=True)
             self.net = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
             self.narrow = nn.Linear(channels, config.width)
-        self.config = config
 
     def declare_channels(self, channels: int) -> None:
         """State how many channels a frame's vector has."""

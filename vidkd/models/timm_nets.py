@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage, not_entered
 from vidkd.models.config import View
-from vidkd.models.temporal_shift import ShiftedInput, shift_residual_branches
+from vidkd.models.temporal_shift import ShiftedInput, residual_branches, shift_residual_branches
 
 PREFIX = "timm:"
 FRAMES = 8
@@ -30,6 +30,9 @@ class TimmNet(Backbone):
 
     def __init__(self, name: str, view: View = "rgb") -> None:
         net, layout = _create(name)
+        first = getattr(net, "pretrained_cfg", {}).get("first_conv")
+        if view == "flow" and isinstance(first, tuple | list):
+            raise ConfigError(f"{name} reads its input by several layers, so it cannot read flow", layers=", ".join(first))
         super().__init__(net, layout, view)
         self.name = name
         self.takes_one_size = bool(getattr(net, "pretrained_cfg", {}).get("fixed_input_size"))
@@ -46,6 +49,8 @@ class TimmNet(Backbone):
     def shift(self, kind: Literal["both", "past"]) -> None:
         """Put temporal shift into the residual branches; parameters keep their names."""
         self.shifted = shift_residual_branches(self.net, causal=kind == "past")
+        if not self.shifted.layers and residual_branches(self.net):
+            raise ConfigError("temporal shift has no place in stages that are frozen", hint="model.freeze: an earlier stage, or none")
         if not self.shifted.layers:
             raise ConfigError("this network has no residual branch that begins with a convolution, so temporal shift has no place in it")
 

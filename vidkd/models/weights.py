@@ -1,5 +1,6 @@
 """Pretrained weights from a file, torchvision or timm. Only the classification head may differ; never a silent random network."""
 
+import logging
 import os
 import pickle
 from collections.abc import Collection, Mapping
@@ -19,6 +20,7 @@ State = Mapping[str, Tensor]
 
 PRETRAINED = "pretrained"
 """In place of a file: what the library of a network publishes for it."""
+log = logging.getLogger(__name__)
 FOLDER_VARIABLE = "VIDKD_WEIGHTS"
 """Names the folder of published weights on a machine without a network: NAME.safetensors, .pt or .pth, as the network is called."""
 
@@ -30,6 +32,8 @@ def read_weights(source: str, architecture: str) -> State:
     """
     published = published_file(architecture) if source == PRETRAINED else None
     if source == PRETRAINED and published is None:
+        if folder := os.environ.get(FOLDER_VARIABLE):
+            log.warning("%s (%s) has no %s: downloading", folder, FOLDER_VARIABLE, " or ".join(_file_names(architecture)))
         return _download(architecture)
     path = published or Path(source)
     if not path.is_file():
@@ -41,9 +45,12 @@ def read_weights(source: str, architecture: str) -> State:
 def published_file(architecture: str) -> Path | None:
     """The file with the published weights of a network in the folder that VIDKD_WEIGHTS names; None where there is none."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    name = architecture.removeprefix("timm:")
-    files = [Path(folder) / f"{name}{suffix}" for suffix in (".safetensors", ".pt", ".pth")] if folder else []
+    files = [Path(folder) / name for name in _file_names(architecture)] if folder else []
     return next((file for file in files if file.is_file()), None)
+
+
+def _file_names(architecture: str) -> list[str]:
+    return [f"{architecture.removeprefix('timm:')}{suffix}" for suffix in (".safetensors", ".pt", ".pth")]
 
 
 def provenance(source: str | None) -> Mapping[str, Any] | None:

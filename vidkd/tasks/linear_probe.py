@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from vidkd.base.fields import Bounds, Positive
 from vidkd.tasks.task import Rows, SolvedTask
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class LinearProbeConfig:
         strengths: of the regularisation, among which cross-validation over groups of the training clips chooses.
     """
 
-    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    strengths: Annotated[tuple[Positive, ...], Bounds(min_length=1)] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class LinearProbe(SolvedTask):
@@ -93,7 +94,7 @@ class LogisticRegression:
         start = np.zeros(len(self.seen) * inputs.shape[1])
         options = {"maxiter": 10_000, "maxfun": 20_000, "maxcor": 30, "gtol": 1e-8, "ftol": 1e-15}
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-        if (gradient := float(np.abs(found.jac).max())) > 1e-5:
+        if not (gradient := float(np.abs(found.jac).max())) <= 1e-5:
             log.warning("the logistic regression of strength %g did not converge: a gradient of %.1e is left", strength, gradient)
         solution = found.x.reshape(len(self.seen), -1)
         weight, bias = np.zeros((self.classes, len(self.mean))), np.full(self.classes, ABSENT)

@@ -226,6 +226,15 @@ class SolvedTask(Task):
                 hint="--init runs/<run>, whose maps and pooling are kept; or model.attention.pooling: mean, model.temporal.pooling: mean",
             )
 
+    def __init__(self, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        super().__init__(config, student, teacher)
+        for name, _ in self.heads.values():
+            if not isinstance(student.get_submodule(name), nn.Linear):
+                raise ConfigError(
+                    f"this task finds a linear head, and that of `init` is a {type(student.get_submodule(name)).__name__}",
+                    hint="an init whose head is one linear layer, as `supervised` and `linear_probe` leave it",
+                )
+
     @property
     def heads(self) -> dict[str, tuple[str, int]]:
         """Of every kind of label the name of its linear layer in the student, and the number of classes."""
