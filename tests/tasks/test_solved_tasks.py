@@ -21,7 +21,7 @@ from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import judge, judged_set
 from vidkd.engine.fit import fit
 from vidkd.engine.setup import build_run_task
-from vidkd.engine.solve import pooled_rows, teachers_say
+from vidkd.engine.solve import pooled_rows, teacher_probabilities
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.report.examples import example_strips
@@ -302,7 +302,7 @@ def test_a_distilled_probe_asks_the_teacher_as_its_evaluation_does(solved_config
 
     every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
     assert (len(clips.train), len(clips.unlabelled)) == (6, 3)
-    said = teachers_say(task_of(config), config, every, CPU)[""]
+    said = teacher_probabilities(task_of(config), config, every, CPU)[""]
     window = dataclasses.replace(config.data.window, frames=5)
     alone = judge(saved.model, every, "train", dataclasses.replace(config.data, window=window), saved.classes, device=CPU)
     np.testing.assert_array_equal(said, alone.fullest.probabilities)
@@ -310,7 +310,9 @@ def test_a_distilled_probe_asks_the_teacher_as_its_evaluation_does(solved_config
     assert not torch.equal(found.fc.weight, states[0]["fc.weight"])
     other = dataclasses.replace(config, more_teachers=[str(probe.folder)])
     both = judge(load_classifier(probe.folder).model, every, "train", config.data, saved.classes, device=CPU)
-    np.testing.assert_allclose(teachers_say(task_of(other), other, every, CPU)[""].numpy(), (said.numpy() + both.fullest.probabilities) / 2)
+    np.testing.assert_allclose(
+        teacher_probabilities(task_of(other), other, every, CPU)[""].numpy(), (said.numpy() + both.fullest.probabilities) / 2
+    )
 
 
 def test_a_teacher_of_stacked_flow_is_in_no_strip_of_its_student(solved_config: Config) -> None:

@@ -67,7 +67,7 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     assert isinstance(task, SolvedTask)
     task.student.to(device).eval()
     every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
-    taught = teachers_say(task, config, every, device, progress="" if quiet else "teacher")
+    taught = teacher_probabilities(task, config, every, device, progress="" if quiet else "teacher")
     with torch.no_grad():
         record = task.solve(pooled_rows(task.student, every, config.data, device, taught, progress="" if quiet else "pooled vectors"))
     progressed = Progressed(step=1, seconds=time.monotonic() - began, finished=True)
@@ -90,7 +90,7 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     save_checkpoint(folder.checkpoints, content)
 
 
-def teachers_say(task: Task, config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
+def teacher_probabilities(task: Task, config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
     """What the teachers' own evaluations say of the training clips: kind of label -> mean of their class probabilities (N, K).
 
     Each sees its view, its frames and its part of a clip, as its run says. Raises DataError for clips of which one can observe nothing.
@@ -116,8 +116,8 @@ def pooled_rows(
 ) -> Rows:
     """The pooled vectors of all training clips, read as an evaluation reads them: every window and crop, every observed fraction.
 
-    Clips of which nothing can be observed are left out. taught: `teachers_say`. progress: see `evaluate`. Raises DataError for vectors that
-    are not finite.
+    Clips of which nothing can be observed are left out. taught: `teacher_probabilities`. progress: see `evaluate`. Raises DataError for
+    vectors that are not finite.
     """
     vectors, numbers = [], []
     for fraction in data.observe.judged_fractions:

@@ -11,7 +11,7 @@ class TemporalPooling(nn.Module):
 
     "mean" averages. "difference" appends the mean absolute difference of neighbouring frames, 2 D in all, which says how much moves.
     "gru" gives the last state of a gated recurrent unit, so that no frame sees a later one. "transformer" averages what encoder layers
-    (pre-norm, 4 heads, sine positions) make of the frames. Of answers for frames number t is of frames 0 to t only.
+    (pre-norm, 4 heads, sine positions) make of the frames. With `answers: frames`, answer t depends on frames 0 to t only.
     """
 
     def __init__(self, config: TemporalConfig, channels: int) -> None:

@@ -23,7 +23,7 @@ class MotionAttentionConfig(TaskConfig):
     """Settings of motion attention.
 
     Args:
-        label_weight: of the label loss; 0 learns the map alone, for a head that `linear_probe` solves after it.
+        label_weight: of the label loss; 0 learns only the map, for a head that `linear_probe` solves after it.
         weight: of the divergence from the motion map.
         prior_weight: of the divergence of the appearance map (two maps) from the uniform map; by default as `weight`.
         direction: student||teacher is KL(student || motion).

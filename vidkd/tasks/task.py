@@ -213,7 +213,7 @@ class SolvedTask(Task):
     def check(cls, model: ModelConfig, init: str | None) -> None:
         """Raise ConfigError for a network of which more than the head would have to be trained, or with random weights."""
         if model.freeze is None:  # a stage is as good as all: nothing trains, and it names the activations that are kept
-            raise ConfigError("this task finds the head alone, so the backbone must be frozen", hint="model.freeze: all")
+            raise ConfigError("this task trains only the head, so the backbone must be frozen", hint="model.freeze: all")
         if model.weights is None and init is None:
             raise ConfigError("this task needs a trained backbone", hint="model.weights: pretrained, or a file; or --init runs/<run>")
         attention, temporal = model.attention.pooling, model.temporal
