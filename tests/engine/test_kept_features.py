@@ -11,6 +11,7 @@ from run_states import full_disk
 from vidkd.base.errors import ConfigError, DataError, WriteError
 from vidkd.data import features
 from vidkd.data.features import FeatureStore
+from vidkd.data.flow_store import stored_flow_files
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
@@ -213,6 +214,18 @@ def test_other_networks_sizes_and_windows_have_other_files(tiny_config: Config, 
         run.dataset.features = FeatureStore(config.data.features, {"student": network.kept_identity()})
         files.add(run.dataset.feature_file("student", (0, 0)))
     assert len(files) == 1 + len(OTHERS)
+
+
+def test_flow_that_is_stored_anew_has_other_files(tiny_config: Config, tmp_path: Path) -> None:
+    stored = {"view": "flow", "data.flow.source": "stored", "data.flow.folder": str(tmp_path / "flow")}
+    run = ClipTrainingRun(config := tiny_config(**{"model.freeze": "all", "data.features.views": 1, **stored}), read_clips_of_run(config))
+    run.dataset.features = FeatureStore(config.data.features, {"flow": "a network"})
+    before = run.dataset.feature_file("flow", (0, 0))
+    assert run.dataset.feature_file("flow", (0, 0)) == before
+    for file in stored_flow_files(str(tmp_path / "flow"), run.dataset.clips[0].path):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_bytes(b"again")
+    assert run.dataset.feature_file("flow", (0, 0)) != before
 
 
 def test_a_full_disk_stops_a_run_that_can_be_started_again(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
