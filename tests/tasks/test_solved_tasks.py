@@ -23,6 +23,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.setup import build_run_task
 from vidkd.engine.solve import pooled_rows, teacher_probabilities
 from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.changes import apply_changes
 from vidkd.models.saved import load_classifier
 from vidkd.report.examples import example_strips
 from vidkd.tasks import build_task
@@ -171,6 +172,12 @@ def test_an_aligned_teacher_gives_classes_the_weight_that_they_have_among_labels
     rows = Rows(torch.zeros(2, 1), {"": torch.tensor([0, 1])}, torch.zeros(2), {"": two})
     odds = np.array([[0.8 / 0.7, 0.2 / 0.3], [0.6 / 0.7, 0.4 / 0.3]])
     np.testing.assert_allclose(task.targets(rows, "", 2), odds / odds.sum(1, keepdims=True), atol=1e-6)
+
+
+def test_a_head_of_examples_stands_where_the_linear_one_stood() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3, device="meta"))
+    apply_changes(net, [{"kind": "nearest", "layers": {"0": {"counts": [1, 2, 0], "temperature": 0.1}}}])
+    assert (net[0].weight.device.type, tuple(net[0].weight.shape)) == ("meta", (3, 4))
 
 
 # --- runs ---
