@@ -210,7 +210,7 @@ def test_evaluate_judges_the_file_as_it_judges_the_run(
     assert verb("evaluate", "--model", exported, "--subset", "test", "--device", "cpu", "--data.root", tiny_root) == 0
     for setting, text in (
         ("--data.window.frames=16", "data.window.frames 4, not 16"),
-        ("--data.transform.crop=48", "data.transform.crop 32"),
+        ("--data.transform.crop=24", "data.transform.crop 32"),
     ):
         assert verb("evaluate", "--model", exported, "--device", "cpu", "--data.root", tiny_root, setting) == 2
         assert f"{exported} takes {text}" in capsys.readouterr().err
@@ -340,6 +340,18 @@ def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> 
         for name in ("ap50", "map", "recall50")
     ]
     assert f"| Judged, before export | {'; '.join(text)} |" in card
+
+
+def test_packages_of_all_files_are_told_in_one_message_before_anything_is_read(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("onnxscript", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("vidkd.compress.export_classifier.integers_of", lambda *_: pytest.fail("ranges were found"))
+    assert verb("export", "--model", teacher, "--out", f"{tmp_path}/a.onnx,{tmp_path}/a.xml", "--int8") == 2
+    text = capsys.readouterr().err
+    assert "'onnxscript', 'openvino' are not installed" in text
+    assert "pip install 'vidkd[export,openvino]'" in text
 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_textures import moved, translation
 
+from vidkd.base.errors import DataError
 from vidkd.data.flow import dis_flow
 from vidkd.data.transforms import (
     Geometry,
@@ -109,6 +110,12 @@ def test_evaluation_crops_run_evenly_along_the_longer_side() -> None:
 )
 def test_working_size(size: tuple[int, int], config: TransformConfig, expected: tuple[int, int]) -> None:
     assert working_size(*size, config) == expected
+
+
+@pytest.mark.parametrize("crop", [0, -8, 73])
+def test_a_crop_outside_the_frame_is_refused(crop: int) -> None:
+    with pytest.raises(DataError, match=rf"data.transform.crop must lie between 1 and data.transform.short_side \(72\), not {crop}$"):
+        TransformConfig(short_side=72, crop=crop)
 
 
 def test_shrinking_averages() -> None:

@@ -153,6 +153,34 @@ def test_what_cannot_be_observed_is_counted_and_in_no_subset(tmp_path: Path, tin
     ]
 
 
+def test_classes_with_fewer_labels_than_asked_for_are_named(tmp_path: Path, tiny_config: Config) -> None:
+    root = manifest_of(tmp_path / "data", a1={"label": 1}, b1={"label": 1}).parent
+    for count, remarks in ((4, []), (5, ["1 classes have fewer labels than data.labels_per_class (5): x 4"])):
+        found = read_clips(tiny_config(**{"data.root": str(root), "data.labels_per_class": count}).data)
+        assert found.training_remarks() == remarks
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({}, "data.labels_per_class 2"),
+        ({"data.labels_per_class": 1}, "data.labels_per_class 2"),
+        ({"data.labels_per_class": 2, "data.split_seed": 3}, "data.split_seed 0"),
+        ({"data.labels_per_class": 2}, None),
+    ],
+)
+def test_a_teacher_of_other_labels_is_told(
+    student: dict[str, int], said: str | None, tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = fit(tiny_config(**{"data.labels_per_class": 2, "train.steps": 1}, name="teacher"), quiet=True).folder
+    config = tiny_config(**student, task="logits_kd", teacher=str(teacher))
+    clips = read_clips(config.data)
+    caplog.clear()
+    build_run_task(config, clips.manifest.classes, clips=clips)
+    told = [record.message for record in caplog.records if "other labels" in record.message]
+    assert told == ([] if said is None else [f"the teacher {teacher} learned from other labels than the student, by {said}"])
+
+
 def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:
     early = {"start_s": 0.5, "end_s": 1.0}
     root = manifest_of(tmp_path / "data", a1=early, b2=early, c1=early, g1=early).parent

@@ -1,6 +1,7 @@
 """Kept activations of frozen networks: what a run learns from them is what it would learn from the clips."""
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.features import frozen_networks, keep_features
 from vidkd.engine.fit import ClipTrainingRun, fit
+from vidkd.engine.loop import InterruptedRunError
 from vidkd.models import ModelConfig, VideoClassifier, build_backbone, timm_nets
 from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.models.kept import KeptClassifier
@@ -246,6 +248,26 @@ def test_a_full_disk_stops_a_run_that_can_be_started_again(tiny_config: Config, 
     assert len(kept) == 2
     fit(tiny_config(**over))
     assert kept.items() <= {file: file.stat().st_mtime_ns for file in folder.rglob("*.npz")}.items()
+
+
+def test_ctrl_c_ends_the_computing_of_activations_at_once_and_keeps_them(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "features"
+    over = {"model.freeze": "all", "data.features.views": 1, "data.features.folder": str(folder), "train.steps": 2}
+    save = features.np.savez
+
+    def interrupted(file: object, **arrays: object) -> None:
+        save(file, **arrays)  # type: ignore[arg-type]
+        if len([*folder.rglob("*.npz")]) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features.np, "savez", interrupted)
+        with pytest.raises(InterruptedRunError, match="stopped before the first batch; activations that were computed are kept"):
+            fit(tiny_config(**over))
+    assert len([*folder.rglob("*.npz")]) == 2
+    assert fit(tiny_config(**over)).steps == 2
 
 
 def test_files_that_vanish_while_a_run_reads_them_are_told(tiny_config: Config, tmp_path: Path) -> None:

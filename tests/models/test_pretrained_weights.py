@@ -62,6 +62,9 @@ def test_published_weights_are_a_file_of_their_folder_where_it_has_one(tmp_path:
     assert not read_weights(PRETRAINED, "timm:resnet18")
     save_file({"conv1.weight": torch.ones(2)}, tmp_path / "resnet18.safetensors")
     assert list(read_weights(PRETRAINED, "timm:resnet18")) == ["conv1.weight"]
+    monkeypatch.setenv("VIDKD_WEIGHTS", str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match=f"VIDKD_WEIGHTS names no folder: {tmp_path / 'none'}"):
+        read_weights(PRETRAINED, "timm:resnet18")
     monkeypatch.delenv("VIDKD_WEIGHTS")
     assert not read_weights(PRETRAINED, "timm:resnet18")
     assert asked == ["timm:resnet18", "timm:resnet18"]

@@ -157,6 +157,23 @@ def require(module: str, extra: str, *, package: str | None = None) -> ModuleTyp
         raise MissingExtraError(f"'{missing}' is not installed", hint=f"pip install {_requirement(extra)}{alone}") from error
 
 
+def require_all(wanted: Iterable[tuple[str, str]]) -> None:
+    """Import modules before work that needs them; raises one MissingExtraError that names all that are missing, and their extras.
+
+    wanted: (module, extra) pairs.
+    """
+    missing: dict[str, str] = {}
+    for module, extra in wanted:
+        try:
+            require(module, extra)
+        except MissingExtraError:
+            missing.setdefault(module.partition(".")[0], extra)
+    if missing:
+        extras = ",".join(sorted(set(missing.values())))
+        words = ", ".join(f"'{name}'" for name in missing)
+        raise MissingExtraError(f"{words} {'is' if len(missing) == 1 else 'are'} not installed", hint=f"pip install {_requirement(extras)}")
+
+
 def _requirement(extra: str) -> str:
     """What pip is asked for: vidkd by its name where it is installed, else the folder that it runs from, for no registry knows it."""
     import shlex

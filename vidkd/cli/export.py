@@ -84,8 +84,10 @@ class Settings:
 
 def run(given: Settings) -> int:
     """Export to every file, print how far each is from the network, and write the cards."""
-    from vidkd.base.errors import ConfigError
-    from vidkd.compress.export import check_format, export, write_card
+    from vidkd.base.errors import ConfigError, require_all
+    from vidkd.compress.export import check_format, export, packages, write_card
+    from vidkd.compress.export_classifier import ClassifierSource
+    from vidkd.compress.export_detector import DetectorSource
     from vidkd.compress.recipe import TOLERANCE
     from vidkd.detection.opening import darknet_files
     from vidkd.detection.saved import is_detector
@@ -103,9 +105,12 @@ def run(given: Settings) -> int:
     given = dataclasses.replace(given, **files)
     _check_out(given)
     detector = Path(given.model).suffix.lower() == ".cfg" or is_detector(read_checkpoint(given.model))
-    source, samples, integers, data = (_open_detector if detector else _open_classifier)(given)
+    kind = DetectorSource if detector else ClassifierSource
     for path in given.out:
-        check_format(source, path, integers=integers is not None)
+        check_format(kind, path, integers=given.int8)
+    steps = ["quantise"] if given.int8 else []
+    require_all(packages([*steps, *(path.suffix.lower().removeprefix(".") for path in given.out)], kind))
+    source, samples, integers, data = (_open_detector if detector else _open_classifier)(given)
     if integers is not None:
         sys.stdout.write(f"ranges of activations found on {integers.source}\n")
     judged, why_not = ([], "a .cfg has no run that was evaluated") if given.weights else judged_of(given.model)

@@ -56,7 +56,7 @@ class ClassifierSubject(Subject):
 
     counted = "clips"
     formats = ("onnx", "xml", "pt2")
-    traced_by = (("onnxscript", "export"),)
+    source_kind = ClassifierSource
     main_metric = MAIN_METRIC
 
     def __init__(self, recipe: Recipe, overrides: Sequence[str] = (), *, quiet: bool = False, interval: Interval | None = None) -> None:

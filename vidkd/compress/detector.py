@@ -60,6 +60,7 @@ class DetectorSubject(Subject):
 
     counted = "frames"
     formats = ("onnx", "xml", "darknet")
+    source_kind = DetectorSource
 
     def __init__(
         self, recipe: Recipe, overrides: Sequence[str] = (), *, interval: Interval | None = None, draws: BoxDraws | None = None

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -33,6 +33,13 @@ from vidkd.runtime.networks import ABOUT_ITSELF, WEIGHTS_KEY
 from vidkd.runtime.opening import library_name
 
 log = getLogger(__name__)
+# Modules that a kind of step or a format needs, each with the extra of vidkd that brings it.
+PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
+    "prune": (("torch_pruning", "compress"),),
+    "quantise": (("onnx", "compress"), ("onnxruntime.quantization", "compress")),
+    "onnx": (("onnx", "export"), ("onnxruntime", "export")),
+    "xml": (("onnx", "export"), ("openvino", "openvino")),
+}
 # How a larger difference is allowed, where the caller does not say how to ask for it.
 MORE = "a larger tolerance"
 # How OpenVINO names the operations of ONNX that it does not convert, with the version of their set behind each.
@@ -43,6 +50,8 @@ class Source(ABC):
     """A network in memory that is exported. net: in eval mode on the processor. named: where it was read from, for messages."""
 
     suffixes: ClassVar[tuple[str, ...]]
+    # modules that files which a library runs need too
+    traced_by: ClassVar[tuple[tuple[str, str], ...]] = ()
     open_batch = True
 
     def __init__(self, net: nn.Module, named: Path | str) -> None:
@@ -146,7 +155,13 @@ def export(
     return Exported(source=source, path=path, files=files, parity=parity, quantised=quantised)
 
 
-def check_format(source: Source, path: Path, *, integers: bool) -> None:
+def packages(kinds: Iterable[str], source: type[Source]) -> Iterator[tuple[str, str]]:
+    """The (module, extra) pairs that steps of a recipe and formats need; kinds: as recipes call them."""
+    for kind in kinds:
+        yield from (*PACKAGES.get(kind, ()), *(source.traced_by if kind in ("onnx", "xml") else ()))
+
+
+def check_format(source: Source | type[Source], path: Path, *, integers: bool) -> None:
     """Raise ConfigError for a file of another format than the network is exported to, or than holds integers."""
     known = (".onnx", ".xml") if integers else source.suffixes
     if path.suffix.lower() not in known:

@@ -54,6 +54,7 @@ class ClassifierSource(Source):
     """A classifier that was trained with these settings of data."""
 
     suffixes = (".onnx", ".xml", ".pt2")
+    traced_by = (("onnxscript", "export"),)
 
     def __init__(self, saved: SavedClassifier, data: DataConfig, named: Path | str) -> None:
         super().__init__(saved.model.cpu(), named)

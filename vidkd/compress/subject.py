@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError, VidkdError, require
+from vidkd.base.errors import ConfigError, VidkdError, require_all
 from vidkd.base.settings import merge
 from vidkd.compress.compressed import Compressed
-from vidkd.compress.export import Exported, Judged, Source, export, float_bytes, size_of_file, write_card
+from vidkd.compress.export import Exported, Judged, Source, export, float_bytes, packages, size_of_file, write_card
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import matched
 from vidkd.compress.parity import Samples
@@ -42,13 +42,6 @@ from vidkd.runtime.opening import library_name
 MORE_TOLERANCE = "tolerance: X in the step `export`"
 # Formats that a library runs, so that their files are judged, and that hold integers.
 RUN: tuple[Format, ...] = ("onnx", "xml")
-# Modules that a kind of step or a format needs, each with the extra of vidkd that brings it.
-PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
-    "prune": (("torch_pruning", "compress"),),
-    "quantise": (("onnx", "compress"), ("onnxruntime.quantization", "compress")),
-    "onnx": (("onnx", "export"), ("onnxruntime", "export")),
-    "xml": (("onnx", "export"), ("openvino", "openvino")),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +66,13 @@ Interval = Callable[[Mapping[str, Any]], tuple[float, float] | None]
 class Subject(ABC):
     """A kind of network that recipes know. Every step gets the network as a path and makes a new one in its folder.
 
-    original: the student before any step. counted: what it is judged on, as its counts name it. formats: what it is exported to.
-    interval: of the main metric, for cards.
+    original: the student before any step. counted: what it is judged on, as its counts name it. formats: what it is exported to,
+    as `source_kind`. interval: of the main metric, for cards.
     """
 
     counted: ClassVar[str]
     formats: ClassVar[tuple[Format, ...]]
-    # modules that exports of this kind of network need too
-    traced_by: ClassVar[tuple[tuple[str, str], ...]] = ()
+    source_kind: ClassVar[type[Source]]
     config: Any
 
     def __init__(self, recipe: Recipe, original: Path, interval: Interval | None) -> None:
@@ -170,8 +162,7 @@ class Subject(ABC):
                     self._check_excluded(settings, net)
                 factorised |= isinstance(settings, FactoriseConfig)  # which renames layers
                 self._check_step(step)
-                for module, extra in self._packages(step) if step in ahead else ():
-                    require(module, extra)
+                require_all(self._packages(step) if step in ahead else ())
             if isinstance(settings, QuantiseConfig):
                 warn_if_saturating(settings, "quantise: {weight_bits: 7}")
 
@@ -195,8 +186,7 @@ class Subject(ABC):
 
     def _packages(self, step: Step) -> Iterator[tuple[str, str]]:
         formats = step.settings.formats if isinstance(step.settings, ExportConfig) else ()
-        for kind in (step.kind, *formats, *(("onnx",) if step.kind == "quantise" else ())):
-            yield from (*PACKAGES.get(kind, ()), *(self.traced_by if kind in RUN else ()))
+        return packages((step.kind, *formats, *(("onnx",) if step.kind == "quantise" else ())), self.source_kind)
 
     def _settings(self, own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a run over those of the recipe, these over `own`: those of the student's run."""

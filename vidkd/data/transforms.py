@@ -34,6 +34,8 @@ class TransformConfig:
     colour: float = for_training(0.0)
 
     def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.short_side:
+            raise DataError(f"data.transform.crop must lie between 1 and data.transform.short_side ({self.short_side}), not {self.crop}")
         if not 0 < self.min_scale <= 1:
             raise DataError(f"data.transform.min_scale must lie in (0, 1], not {self.min_scale}")
         if not 0 <= self.colour < 1:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ class Clips:
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     unobservable: Mapping[str, Sequence[Clip]] = field(default_factory=dict)
     left_out: int = 0
+    labels_per_class: int | None = None
 
     @property
     def trained_classes(self) -> list[str]:
@@ -49,11 +51,16 @@ class Clips:
         return manifest_identity(self.manifest)["sha256"]
 
     def training_remarks(self) -> list[str]:
-        """What of the training clips is not, or hardly, observed: how many are left out, and of how many less is seen than should be."""
+        """How many training clips are left out, of how many less is observed than should be, and which classes have fewer labels."""
         left = sum(len(self.unobservable.get(name, ())) for name in ("train", "unlabelled"))
         seen = [*self.train, *self.unlabelled]
         shortened = sum(is_shortened(clip, self.observe) for clip in seen)
         lines = [f"{left} of {left + len(seen)} training clips are left out: the gap leaves nothing to observe"] if left else []
+        if self.labels_per_class is not None:
+            counts = Counter(clip.label for clip in self.train if clip.label is not None)
+            few = [f"{name} {counts[label]}" for label, name in enumerate(self.manifest.classes) if counts[label] < self.labels_per_class]
+            if few:
+                lines.append(f"{len(few)} classes have fewer labels than data.labels_per_class ({self.labels_per_class}): {', '.join(few)}")
         if shortened:
             lines.append(
                 f"of {shortened} of {len(seen)} training clips less than data.observe.observe_s is observed: their files begin later"
@@ -127,6 +134,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         observe=config.observe,
         unobservable={"train": unseen, "val": every["val"][1], "test": every["test"][1], "unlabelled": rest},
         left_out=len(every["train"][0]) - len(labelled) if config.unlabelled == "none" else 0,
+        labels_per_class=config.labels_per_class,
     )
 
 

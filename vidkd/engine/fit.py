@@ -53,15 +53,21 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     check_validation(config.train, validates=bool(clips.val), samples="clips")
     _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     if solved_task(config.task):
+        _remark(config, clips)
         return solve_in_folder(config, clips, run_name(config, clips), resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
     if fabric.is_global_zero:
-        for line in clips.training_remarks():
-            log.warning("%s: %s", run_name(config, clips), line)
-        if clips.label_remark():
-            log.info("%s: %s", run_name(config, clips), clips.label_remark())
+        _remark(config, clips)
     return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainingRun(config, clips), resume=resume, quiet=quiet)
+
+
+def _remark(config: RunConfig, clips: Clips) -> None:
+    """Log what of the training clips a user should know before it is learned from."""
+    for line in clips.training_remarks():
+        log.warning("%s: %s", run_name(config, clips), line)
+    if clips.label_remark():
+        log.info("%s: %s", run_name(config, clips), clips.label_remark())
 
 
 def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool) -> None:

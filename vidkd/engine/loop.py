@@ -195,7 +195,9 @@ class Loop:
         self.module.train()
         total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
         shown_rank = 1 if self.quiet else rank
-        batches = self.watch.waiting(start(self._loader()))
+        with self._stopping("before the first batch; activations that were computed are kept", "it computes the rest and trains"):
+            loader = self._loader()
+        batches = self.watch.waiting(start(loader))
         filling = math.ceil(self.training.samples / self._samples_a_step) if self.training.fills_cache else 0
         with Progress(total, f"train {self.folder.path.name}", done=done, filling=filling, rank=shown_rank) as bar:
             while self.progress.step < total:
@@ -215,14 +217,17 @@ class Loop:
                     self._stop_if_interrupted()
 
     def _last_validation(self) -> None:
+        with self._stopping(f"in the last validation; all {self.steps} steps are saved", "it validates and ends"):
+            self._validate()
+
+    @contextlib.contextmanager
+    def _stopping(self, where: str, then: str) -> Iterator[None]:
+        """Ctrl-C ends the block at once. where: what was stopped, and what is saved; then: what the same command does again."""
         try:
             with self.interrupt.at_once():
-                self._validate()
+                yield
         except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"stopped in the last validation; all {self.steps} steps are saved",
-                resume="run the same command again: it validates and ends",
-            ) from None
+            raise InterruptedRunError(f"stopped {where}", resume=f"run the same command again: {then}") from None
 
     def _any_process(self, wish: bool) -> bool:
         """Whether one of the processes wants it: clocks and Ctrl-C differ between them, and all must save at the same step."""

@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: clips, data sets, networks, task."""
 
 import dataclasses
+import logging
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,14 @@ from vidkd.data.learned_from import SETTINGS, LearnedFrom, check_unseen, record_
 from vidkd.data.loaders import Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
-from vidkd.engine.config import RunConfig
+from vidkd.engine.config import RunConfig, load_config
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import classifier_payload, load_classifier, read_checkpoint
 from vidkd.models.weights import provenance
 from vidkd.tasks import Task, build_task
+
+log = logging.getLogger(__name__)
 
 
 def check_trains(clips: Clips, config: RunConfig) -> None:
@@ -104,9 +107,8 @@ def build_run_task(
     clips: of the run; a teacher that never saw one of the classes that the student learns is refused, and a teacher or an `init` that
     learned from clips by which the student is judged. Raises ConfigError or CheckpointError.
     """
-    split = config.data.split
-    teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, split)
-    others = [_teacher(path, classes, clips, split) for path in config.more_teachers]
+    teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, config.data)
+    others = [_teacher(path, classes, clips, config.data) for path in config.more_teachers]
     return build_task(config.task, config.method, _student(config, classes, targets or {}, clips), teacher, others)
 
 
@@ -141,11 +143,11 @@ def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
         _student(config, manifest.classes, manifest.targets, clips)
 
 
-def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str) -> VideoClassifier:
+def _teacher(path: str, classes: Sequence[str], clips: Clips | None, data: DataConfig) -> VideoClassifier:
     saved = load_classifier(path)
     if clips is not None:
         mend = f"--teacher {path}-2 trains one for these groups (where teacher_settings say how)"
-        _check_unseen(f"the teacher {path}", saved.learned, clips, split, mend)
+        _check_unseen(f"the teacher {path}", saved.learned, clips, data.split, mend)
     warn_if_unfinished(path)
     if saved.classes != tuple(classes):
         raise CheckpointError(
@@ -162,6 +164,12 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str)
             classes=", ".join(unseen[:6]) + ("…" if len(unseen) > 6 else ""),
             hint="train the teacher on clips of every class, or leave these out of the student's",
         )
+    if clips is not None and saved.data == clips.data:
+        own = load_config(settings=saved.run).data
+        drawn = ("split_seed",) if own.label_fraction < 1 or own.labels_per_class is not None else ()
+        names = ("split", "label_fraction", "labels_per_class", *drawn)
+        if other := [f"data.{name} {getattr(own, name)}" for name in names if getattr(own, name) != getattr(data, name)]:
+            log.warning("the teacher %s learned from other labels than the student, by %s", path, ", ".join(other))
     return saved.model
 
 

@@ -30,9 +30,11 @@ def read_weights(source: str, architecture: str) -> State:
 
     Raises CheckpointError if the file is missing, unreadable, of an unknown kind or holds no parameters, or the download fails.
     """
-    published = published_file(architecture) if source == PRETRAINED else None
+    published, folder = published_file(architecture) if source == PRETRAINED else None, os.environ.get(FOLDER_VARIABLE)
     if source == PRETRAINED and published is None:
-        if folder := os.environ.get(FOLDER_VARIABLE):
+        if folder and not Path(folder).is_dir():
+            raise CheckpointError(f"{FOLDER_VARIABLE} names no folder: {folder}", hint="the folder of the file, or unset it to download")
+        if folder:
             log.warning("%s (%s) has no %s: downloading", folder, FOLDER_VARIABLE, " or ".join(_file_names(architecture)))
         return _download(architecture)
     path = published or Path(source)
