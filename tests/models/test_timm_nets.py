@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from vidkd.base.errors import CheckpointError, ConfigError
-from vidkd.models import ModelConfig, VideoClassifier, build_backbone
+from vidkd.models import ModelConfig, VideoClassifier, build_backbone, timm_nets
 from vidkd.models.config import TemporalConfig
 from vidkd.models.temporal_shift import temporal_shift
 from vidkd.models.timm_nets import TimmNet
@@ -32,6 +32,27 @@ def test_the_last_stage_is_what_timm_pools(name: str) -> None:
     torch.testing.assert_close(last, own)
     for stage, size in backbone.layout.stages.items():
         assert features[stage].shape[1:] == (size.channels, 2, 224 // size.space_stride, 224 // size.space_stride)
+
+
+@pytest.mark.parametrize("shift", ["none", "both"])
+def test_a_pass_in_parts_is_the_whole_pass(shift: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no gradients are wanted, two clips of five at a time and then the last one."""
+    monkeypatch.setattr(timm_nets, "PICTURES", 9)
+    torch.manual_seed(0)
+    network = build_backbone("timm:resnet10t").eval()
+    assert isinstance(network, TimmNet)
+    if shift == "both":
+        network.shift("both")
+    sizes: list[int] = []
+    network.net.conv1.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    clip = torch.rand(5, 3, 4, 64, 64)
+    whole = network(clip)
+    with torch.inference_mode():
+        parts = network(clip)
+    assert sizes == [20, 8, 8, 4]
+    assert list(whole) == list(parts)
+    for stage, expected in whole.items():
+        torch.testing.assert_close(parts[stage], expected, msg=stage)
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "convnext_atto"])

@@ -16,6 +16,11 @@ from vidkd.models.temporal_shift import ShiftedInput, residual_branches, shift_r
 PREFIX = "timm:"
 FRAMES = 8
 GAIN, BOUND = 4.0, 2.2
+PICTURES = 16
+"""How many pictures a pass without gradients takes at a time on a CPU: 512 at once allocate gigabytes and take three times as long.
+
+A longer clip is one part, since temporal shift mixes its frames.
+"""
 
 
 class TimmNet(Backbone):
@@ -67,14 +72,21 @@ class TimmNet(Backbone):
         if self.shifted is not None:
             self.shifted.frames = frames
         images = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        in_parts = torch.is_inference_mode_enabled() and images.device.type == "cpu"
+        whole_clips = frames * max(1, PICTURES // frames)
+        parts = [self._maps(part) for part in (torch.split(images, whole_clips) if in_parts else [images])]
+        for features in zip(*parts, strict=True):
+            yield _clips(torch.cat(features) if in_parts else features[0], frames)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """The map of every stage, (N, C, H, W) each, of pictures (N, C, H, W)."""
         final, maps = self.net.forward_intermediates(images, output_fmt="NCHW")  # type: ignore[operator]
         if final.ndim == 3:  # tokens: those of the picture are the last ones
             grid = maps[-1].shape[2:]
             final = final[:, -grid.numel() :].transpose(1, 2).unflatten(2, grid)
         elif getattr(self.net, "output_fmt", "NCHW") == "NHWC":
             final = final.permute(0, 3, 1, 2)
-        for features in [*maps[:-1], final]:
-            yield _clips(features, frames)
+        return [*maps[:-1], final]
 
     def walk_from(self, stage: str, features: Tensor) -> Iterator[Tensor]:
         """Yield the stages after `stage`, of a network whose layers follow each other: its own children, those in lists one by one."""
