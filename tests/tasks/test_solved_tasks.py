@@ -86,7 +86,7 @@ def test_the_strength_is_the_one_that_names_most_clips_of_the_left_out_parts() -
             weight, bias = LogisticRegression(vectors[folds != fold], one_hot(labels[folds != fold], 3)).solve(each)
             named[folds == fold] = (vectors[folds == fold] @ weight.T + bias).argmax(1)
         right.append((named == labels).mean())
-    assert [row["top1"] for row in tried] == pytest.approx(right, abs=1e-6)
+    assert [row["agreement"] for row in tried] == pytest.approx(right, abs=1e-6)
     assert max(right) == right[strengths.index(strength)]
     assert len(set(right)) > 1
 

@@ -97,11 +97,12 @@ def teacher_probabilities(task: Task, config: RunConfig, clips: Clips, device: t
     """
     judgements = []
     for path, model in zip([config.teacher, *config.more_teachers], task.teachers.values(), strict=False):  # none: a task without a teacher
+        shown = progress and f"{progress} {Path(str(path)).name}"
         own, here = load_config(settings=read_checkpoint(Path(str(path)))["run"]).data, config.data
         data = dataclasses.replace(own, features=here.features, cache=here.cache, workers=here.workers, batch_size=here.batch_size)
-        dataset = judged_set(model.to(device), clips, "train", data, data.observe.judged_fractions[-1], progress=progress)
+        dataset = judged_set(model.to(device), clips, "train", data, data.observe.judged_fractions[-1], progress=shown)
         classes = clips.manifest.classes
-        found = evaluate(model, dataset, classes, device=device, batch_size=here.batch_size, workers=here.workers, progress=progress)[0]
+        found = evaluate(model, dataset, classes, device=device, batch_size=here.batch_size, workers=here.workers, progress=shown)[0]
         if found.unobservable:
             raise DataError(f"the teacher {path} can observe nothing of {found.unobservable[0].path}", hint="a teacher of whole clips")
         judgements.append(Judgement({None: found}))

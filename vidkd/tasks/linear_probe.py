@@ -123,7 +123,7 @@ def choose_strength(vectors: Vectors, targets: Vectors, folds: Labels, strengths
             own = np.take_along_axis(log_p, labels[judged, None], axis=1)[:, 0]
             found.append(np.stack([log_p.argmax(1) == labels[judged], -own]))
     means = {strength: np.concatenate(found, axis=1).mean(1).round(6).tolist() for strength, found in scores.items() if found}
-    tried = [{"strength": strength, "top1": top1, "nll": nll} for strength, (top1, nll) in means.items()]
+    tried = [{"strength": strength, "agreement": agreement, "nll": nll} for strength, (agreement, nll) in means.items()]
     if not tried:
         return strengths[len(strengths) // 2], []
-    return min(tried, key=lambda of: (-of["top1"], of["nll"]))["strength"], tried
+    return min(tried, key=lambda of: (-of["agreement"], of["nll"]))["strength"], tried
