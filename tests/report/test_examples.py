@@ -40,6 +40,12 @@ def test_classes_take_turns(labels: tuple[int | None, ...], count: int, expected
     assert in_turn(clips_of(*labels), count) == expected
 
 
+def test_within_a_class_groups_take_turns() -> None:
+    groups = [("x", 0), ("x", 0), ("y", 0), ("x", 1), ("x", 1), ("y", 1)]
+    clips = [dataclasses.replace(clip, group=group) for clip, (group, _) in zip(clips_of(*[k for _, k in groups]), groups, strict=True)]
+    assert in_turn(clips, 6) == [0, 3, 2, 5, 1, 4]
+
+
 def pixels(uri: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
 
@@ -63,7 +69,7 @@ def test_frames_flow_and_who_looks_where(tiny_config: Configs, tiny_teacher: Pat
 def test_a_network_without_attention_has_no_row(tiny_config: Configs) -> None:
     config = tiny_config(**{"model.attention.pooling": "mean"})
     (strip,) = example_strips(fit(config, quiet=True).folder, read_clips(config.data), "train", config.data, count=1)
-    assert [row for row, _ in strip.rows] == ["frames", "flow"]
+    assert [row for row, _ in strip.rows] == ["frames"]
 
 
 def test_where_flow_is_not_stored_its_row_and_that_of_its_teacher_are_left_out(

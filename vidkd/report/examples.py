@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ SIDES = {"": "student", "future_": "teacher"}
 def example_strips(
     student: Path | str, clips: Clips, subset: str, data: DataConfig, *, teacher: Path | str | None = None, count: int = 6
 ) -> list[Strip]:
-    """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
+    """Strips of `count` clips of a subset, its classes in turn: frames, flow if a network sees it, attention maps of teacher and student.
 
     Under `early` and `anticipation`: what the student observed (in early recognition the fraction nearest to SHOWN_FRACTION), the moment of
     its decision, and what the teacher saw, or without one what came. That part was not judged: where it is shorter than the window
@@ -46,11 +47,10 @@ def example_strips(
     whole = data.observe.protocol == "whole"
     fractions = [fraction for fraction in data.observe.judged_fractions if fraction is not None]
     fraction = min(fractions, key=lambda fraction: abs(fraction - SHOWN_FRACTION), default=None)
-    views, optional = ["rgb", "flow"], "flow"
+    # a view with flow ends one pair earlier, so flow is asked for only where a network sees it
+    seen = {f"{'' if whole else prefix}flow" for prefix, who in SIDES.items() if who in networks and networks[who].view == "flow"}
+    views, optional = ["rgb", *([] if whole else ["future_rgb"]), *sorted(seen)], "flow" if whole else "future_flow"
     if not whole:
-        # a view with flow ends one pair earlier, so flow is asked for only where a network sees it
-        seen = {f"{prefix}flow" for prefix, who in SIDES.items() if who in networks and networks[who].view == "flow"}
-        views, optional = ["rgb", "future_rgb", *sorted(seen)], "future_flow"
         data = dataclasses.replace(data, window=dataclasses.replace(data.window, short_clip="hold"))
     sets = [evaluation_set(clips, subset, data, views, fraction=fraction)]
     if optional in views and not (whole and networks["student"].view == "flow"):
@@ -67,14 +67,15 @@ def example_strips(
 
 
 def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
-    """Numbers of `count` clips, taking the classes in turn and within a class the clips in order."""
-    seen: dict[int | None, int] = {}
-    turns = []
+    """Numbers of `count` clips, taking the classes in turn, within a class the groups, and within a group the clips in order."""
+    turns: Counter[tuple[int, str]] = Counter()
+    classes: dict[int, list[tuple[int, int]]] = {}
     for number, clip in enumerate(clips):
-        turn = seen.get(clip.label, 0)
-        seen[clip.label] = turn + 1
-        turns.append((turn, -1 if clip.label is None else clip.label, number))
-    return [number for *_, number in sorted(turns)[:count]]
+        label = -1 if clip.label is None else clip.label
+        classes.setdefault(label, []).append((turns[label, clip.group], number))
+        turns[label, clip.group] += 1
+    ranked = sorted((turn, label, number) for label, found in classes.items() for turn, (_, number) in enumerate(sorted(found)))
+    return [number for *_, number in ranked[:count]]
 
 
 def _strip(sets: Sequence[ClipDataset], number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
