@@ -105,12 +105,17 @@ def _by_condition(frame: "pd.DataFrame") -> Iterator[Table]:
 
 
 def _differences(pairs: "pd.DataFrame") -> Iterator[Table]:
-    """A table for every reference, of calls for every share of them."""
+    """A table for every reference, and one of the method that alone is compared with several; of calls for every share of them."""
     shares = pairs.numbers.where(pairs.word == CALLS, "")
-    for (reference, share), group in pairs.groupby([pairs.reference, shares], sort=False):
+    alone = pairs.groupby("reference").method.transform("nunique") == 1
+    several = pairs.reference.where(alone).groupby(pairs.method).transform("nunique") > 1
+    method = pairs.method.where(alone & several, "")
+    for (reference, claimed, share), group in pairs.groupby([pairs.reference.where(method == "", ""), method, shares], sort=False):
         units = group.word.map(lambda word: " clips a class" if word == "clips" else " %")
         shown = group if share else group.assign(base=group.base + (", " + group.numbers + units).where(group.numbers != "", ""))
-        yield pivot(shown, "base", title=f"Minus {reference}" + (f", at {share} % calls" if share else ""), caption=PAIRED)
+        title = f"Minus {reference}" if reference else f"{str(claimed)[:1].upper()}{str(claimed)[1:]}, minus"
+        shown = shown if reference else shown.assign(method=shown.reference)
+        yield pivot(shown, "base", title=title + (f", at {share} % calls" if share else ""), caption=PAIRED)
 
 
 def pivot(frame: "pd.DataFrame", columns: str, *, title: str, caption: str = "") -> Table:
