@@ -71,6 +71,13 @@ def test_the_study_decides_what_tells_its_cells_apart(tmp_path: Path, key: str) 
             read_study(path, ["--optim.lr", "1", *words])
 
 
+def test_where_seeds_draw_the_labels_no_flag_does(tmp_path: Path) -> None:
+    path = write_study(tmp_path, study_content(labels_by_seed=True))
+    with pytest.raises(ConfigError, match=r"'--data\.split_seed' is decided by the study"):
+        read_study(path, ["--data.split_seed", "7"])
+    assert read_study(write_study(tmp_path, study_content()), ["--data.split_seed", "7"])
+
+
 def test_teachers_come_before_those_who_learn(tmp_path: Path) -> None:
     methods = {"c": {"teacher": "b"}, "rgb": {}, "b": {"teacher": "a"}, "a": {}}
     assert make_study(tmp_path, methods=methods).spec.waves() == [["rgb", "a"], ["b"], ["c"]]

@@ -142,8 +142,8 @@ def test_a_finished_teacher_that_has_seen_more_labels_is_warned_of(
     caplog.clear()
     assert train("--config", path, "--name", "few", "--data.label_fraction", 0.5, "--data.unlabelled", "use") == 0
     warned = [record.getMessage() for record in caplog.records if "label_fraction" in record.getMessage()]
-    seen = "has seen labels that its student is not given: data.label_fraction was 1.0 there and is 0.5 here"
-    assert warned == [f"{teacher} {seen}; --teacher {teacher}-2 trains another"]
+    seen = "learned from other labels than the student, by data.label_fraction 1.0"
+    assert warned == [f"the teacher {teacher} {seen}; --teacher {teacher}-2 trains another"]
     assert "few: 6 training clips are learned with their label, 6 are seen without one (data.unlabelled: use)" in caplog.messages
     caplog.clear()
     assert train("--config", path, "--name", "few-2", "--teacher", f"{teacher}-2", "--data.label_fraction", 0.5) == 0
@@ -151,7 +151,7 @@ def test_a_finished_teacher_that_has_seen_more_labels_is_warned_of(
     assert load_classifier(Path(f"{teacher}-2")).run["data"]["label_fraction"] == 0.5
     caplog.clear()
     assert train("--config", path, "--name", "all", "--teacher", f"{teacher}-2") == 0
-    assert f"{teacher}-2 is finished and used unchanged: data.label_fraction was 0.5 there, not 1.0" in caplog.messages
+    assert f"the teacher {teacher}-2 learned from other labels than the student, by data.label_fraction 0.5" in caplog.text
 
 
 def test_a_teacher_that_learned_from_clips_that_judge_its_student_is_refused(

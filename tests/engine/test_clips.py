@@ -178,7 +178,11 @@ def test_a_teacher_of_other_labels_is_told(
     caplog.clear()
     build_run_task(config, clips.manifest.classes, clips=clips)
     told = [record.message for record in caplog.records if "other labels" in record.message]
-    assert told == ([] if said is None else [f"the teacher {teacher} learned from other labels than the student, by {said}"])
+    assert told == (
+        []
+        if said is None
+        else [f"the teacher {teacher} learned from other labels than the student, by {said}; --teacher {teacher}-2 trains another"]
+    )
 
 
 def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:

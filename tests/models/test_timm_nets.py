@@ -159,6 +159,11 @@ def test_shift_is_refused_where_there_is_no_place_for_it() -> None:
             VideoClassifier(ModelConfig(backbone=name, temporal=TemporalConfig(shift="both")), 3, "rgb")
 
 
+def test_an_unknown_tag_of_weights_gets_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)cannot build 'resnet18.foo'.*known +: .*resnet18.a1_in1k"):
+        build_backbone("timm:resnet18.foo")
+
+
 def test_an_unknown_name_gets_the_nearest_ones() -> None:
     with pytest.raises(ConfigError, match="tf_efficientnet_lite0"):
         build_backbone("timm:tf_efficientnet_light0")

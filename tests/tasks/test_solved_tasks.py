@@ -134,6 +134,13 @@ def test_the_nearest_neighbour_names_the_class_of_the_most_similar_vector() -> N
     assert torch.equal(student.target_fc["verb"](asked).argmax(1), verbs[verbs >= 0][similarity[:, verbs >= 0].argmax(1)])
 
 
+def test_a_kind_of_label_that_no_clip_has_is_named() -> None:
+    student = frozen(2, verb=3)
+    rows = Rows(torch.randn(4, student.fc.in_features), {"": torch.tensor([0, 1, 0, 1]), "verb": torch.full((4,), -1)}, torch.zeros(4))
+    with pytest.raises(DataError, match="no training clip has a label of the kind 'verb'"):
+        build_task("linear_probe", None, student).solve(rows)  # type: ignore[operator]
+
+
 def test_what_a_teacher_says_is_learned_like_labels_in_these_shares() -> None:
     """Probabilities of 1/4 and 3/4 are four rows of which one has the first label; a label alone is the probe."""
     vectors, labels = sample(12, 5)

@@ -168,6 +168,9 @@ def require_all(wanted: Iterable[tuple[str, str]]) -> None:
             require(module, extra)
         except MissingExtraError:
             missing.setdefault(module.partition(".")[0], extra)
+        except ModuleNotFoundError as error:  # it needs another one of these that is missing
+            if (error.name or "").partition(".")[0] not in missing:
+                raise
     if missing:
         extras = ",".join(sorted(set(missing.values())))
         words = ", ".join(f"'{name}'" for name in missing)

@@ -255,11 +255,12 @@ def _hash(file: Path, _changed_ns: int) -> str:
 
 def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:
     """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type, or an override that the study decides."""
+    study = ClipStudy(path, tuple(overrides), load_settings(StudySpec, path))
+    decided = {**DECIDED, **({"data.split_seed": "`labels_by_seed` in the study"} if study.spec.labels_by_seed else {})}
     for word in overrides:
         key = word.removeprefix("--").split("=")[0]
-        if word.startswith("--") and key in DECIDED:
-            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
-    study = ClipStudy(path, tuple(overrides), load_settings(StudySpec, path))
+        if word.startswith("--") and key in decided:
+            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=decided[key])
     if not study.base.is_file():
         lines = near_files(study.base, (".yaml", ".yml"))
         raise ConfigError(f"config not found: {study.base}", where=place_of(study.spec, "base"), **lines)

@@ -256,11 +256,13 @@ def _write_evaluation(given: Settings, judgement: "Judgement", names: tuple[str,
 
 def _write_page(given: Settings, config: "RunConfig", clips: "Clips", judgement: "Judgement", folder: Path) -> None:
     """report.html of the run, with example clips of what was judged."""
+    from vidkd.engine.config import solved_task
     from vidkd.report.examples import example_strips
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
-    teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
+    asked = config.teacher and not solved_task(config.task)  # a solved task asks its teacher by its own data
+    teacher = config.teacher if asked and Path(str(config.teacher)).exists() else None
     shown = clips.without(given.subset, judgement.unobservable)
     strips = example_strips(given.model, shown, given.subset, config.data, teacher=teacher)
     notes = {"judged on": f"{given.subset}, {len(judgement.fullest.clips)} clips"}

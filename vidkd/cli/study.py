@@ -213,6 +213,7 @@ def _with_example(
     from vidkd.bench.study import CellKey
     from vidkd.bench.tuning import chosen_settings
     from vidkd.engine.clips import read_clips_of_run
+    from vidkd.engine.config import solved_task
     from vidkd.models.saved import checkpoint_in
     from vidkd.report.examples import example_strips
     from vidkd.report.figures import confusion_figure, training_curves
@@ -229,7 +230,8 @@ def _with_example(
         folder = Path(config.runs) / str(config.name)
         if config.data.root and config.teacher and all(checkpoint_in(run).exists() for run in (folder, Path(config.teacher))):
             clips, label = read_clips_of_run(config), study.spec.methods[name].label or name
-            strips = example_strips(folder, clips, study.spec.subset, config.data, teacher=config.teacher)
+            teacher = None if solved_task(config.task) else config.teacher  # a solved task asks it by its own data
+            strips = example_strips(folder, clips, study.spec.subset, config.data, teacher=teacher)
             classes = clips.manifest.classes
             matrix = confusion_figure(confusion(found[name], len(classes)), classes)
             curves = training_curves(read_jsonl(folder / "metrics.jsonl"))

@@ -83,7 +83,7 @@ class Source(ABC):
         graph = self.graph(quantised=integers is not None)
         quantised = None if integers is None else integers.quantised(graph)
         content = graph if quantised is None else quantised.graph
-        if path.suffix == ".xml":
+        if path.suffix.lower() == ".xml":
             write_openvino(content, path)
         else:
             path.write_bytes(content)

@@ -67,7 +67,6 @@ class ClipDataset(Dataset[Sample]):
         may_flip: bool = True,
         fraction: float | None = None,
         targets: Sequence[str] = (),
-        features: FeatureStore | None = None,
     ) -> None:
         unknown = set(views) - set(VIEWS)
         if unknown or not views:
@@ -75,7 +74,7 @@ class ClipDataset(Dataset[Sample]):
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
         self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
         self.targets = tuple(targets)
-        self.features = features
+        self.features: FeatureStore | None = None
         self.footage = config.footage
         self.index_file = index_file(config.manifest or root / "manifest.jsonl")
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None

@@ -20,7 +20,7 @@ class TransformConfig:
     Args:
         short_side: frames are first resized so that their shorter side has this many pixels.
         square: resize to short_side x short_side instead, where the shape of a clip would give its class away.
-        crop: side of the square that a network sees, in pixels.
+        crop: side of the square that a network sees, in pixels, from 1 to `short_side`.
         min_scale: training crops a square of random side between this share of the shorter side and all of it.
         flip: mirror half of the training clips, unless the data set's labels name directions.
         colour: strength in [0, 1) of random brightness, contrast and saturation in training, one draw a clip, frames only.

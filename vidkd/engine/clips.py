@@ -60,7 +60,8 @@ class Clips:
             counts = Counter(clip.label for clip in self.train if clip.label is not None)
             few = [f"{name} {counts[label]}" for label, name in enumerate(self.manifest.classes) if counts[label] < self.labels_per_class]
             if few:
-                lines.append(f"{len(few)} classes have fewer labels than data.labels_per_class ({self.labels_per_class}): {', '.join(few)}")
+                named = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")
+                lines.append(f"{len(few)} classes have fewer labels than data.labels_per_class ({self.labels_per_class}): {named}")
         if shortened:
             lines.append(
                 f"of {shortened} of {len(seen)} training clips less than data.observe.observe_s is observed: their files begin later"

@@ -38,6 +38,7 @@ FREE = (
     "runs",
     "name",
 )
+CHOOSE_LABELS = ("data.label_fraction", "data.labels_per_class", "data.split_seed")  # of which the network that reads a teacher tells
 LENGTH = ("train.epochs", "train.steps")
 # What `evaluate` writes into the folder: it judges the weights that are there.
 JUDGEMENTS = ("evaluation.json", "predictions.csv", "classes.csv", "videos.csv")
@@ -89,10 +90,7 @@ class RunFolder:
         written = self.path / "config.yaml"
         changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
-            if key == "data.label_fraction" and there > here:
-                what = "%s has seen labels that its student is not given: %s was %s there and is %s here; --teacher %s-2 trains another"
-                log.warning(what, self.path, key, there, here, self.path)
-            elif key in LENGTH or not key.startswith(FREE):
+            if key in LENGTH or not key.startswith((*FREE, *CHOOSE_LABELS)):
                 log.warning("%s is finished and used unchanged: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager

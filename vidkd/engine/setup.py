@@ -166,10 +166,11 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, data: DataC
         )
     if clips is not None and saved.data == clips.data:
         own = load_config(settings=saved.run).data
-        drawn = ("split_seed",) if own.label_fraction < 1 or own.labels_per_class is not None else ()
+        drawn = ("split_seed", "validation_fraction") if own.label_fraction < 1 or own.labels_per_class is not None else ()
         names = ("split", "label_fraction", "labels_per_class", *drawn)
         if other := [f"data.{name} {getattr(own, name)}" for name in names if getattr(own, name) != getattr(data, name)]:
-            log.warning("the teacher %s learned from other labels than the student, by %s", path, ", ".join(other))
+            what = "the teacher %s learned from other labels than the student, by %s; --teacher %s-2 trains another"
+            log.warning(what, path, ", ".join(other), path)
     return saved.model
 
 

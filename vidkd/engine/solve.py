@@ -93,7 +93,8 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
 def teacher_probabilities(task: Task, config: RunConfig, clips: Clips, device: torch.device, *, progress: str = "") -> dict[str, Tensor]:
     """What the teachers' own evaluations say of the training clips: kind of label -> mean of their class probabilities (N, K).
 
-    Each sees its view, its frames and its part of a clip, as its run says. Raises DataError for clips of which one can observe nothing.
+    Each sees its view, its frames and its part of a clip, as its run says; one that is judged at several observed shares the largest.
+    Raises DataError for clips of which one can observe nothing.
     """
     judgements = []
     for path, model in zip([config.teacher, *config.more_teachers], task.teachers.values(), strict=False):  # none: a task without a teacher

@@ -196,15 +196,14 @@ def flow_filters(filters: Tensor, channels: int = 2) -> Tensor:
     return mean.expand(-1, channels, *mean.shape[2:]).clone() * (filters.shape[1] / channels)
 
 
-def freeze_norm_statistics(module: nn.Module) -> nn.Module:
+def freeze_norm_statistics(module: nn.Module) -> None:
     """Put every batch normalisation in `module` into eval mode: running statistics are used and no longer updated.
 
-    Call it again after each `module.train()`; `VideoClassifier` does so itself with `freeze_norm`. Returns `module`.
+    Call it again after each `module.train()`; `VideoClassifier` does so itself with `freeze_norm`.
     """
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
-    return module
 
 
 def freeze_untrained_norms(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, first_line
 from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage, not_entered
 from vidkd.models.config import View
 from vidkd.models.temporal_shift import ShiftedInput, residual_branches, shift_residual_branches
@@ -72,7 +72,7 @@ class TimmNet(Backbone):
         if self.shifted is not None:
             self.shifted.frames = frames
         images = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        in_parts = torch.is_inference_mode_enabled() and images.device.type == "cpu"
+        in_parts = not torch.is_grad_enabled() and not torch.compiler.is_compiling() and images.device.type == "cpu"
         whole_clips = frames * max(1, PICTURES // frames)
         parts = [self._maps(part) for part in (torch.split(images, whole_clips) if in_parts else [images])]
         for features in zip(*parts, strict=True):
@@ -132,7 +132,11 @@ def _create(name: str) -> tuple[nn.Module, Layout]:
         known = timm.list_models()
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
         raise ConfigError(f"timm has no network '{name}'", nearest=", ".join(near) or "none", hint="timm.list_models() has all")
-    net: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    try:
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:  # a tag of weights that the network does not have
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        raise ConfigError(f"timm cannot build '{name}'", reason=first_line(error), known=", ".join(known)) from error
     if not hasattr(net, "forward_intermediates"):
         raise ConfigError(f"timm gives no maps of features for '{name}'", hint="a network with forward_intermediates, as most have")
     return net, _layout(net)

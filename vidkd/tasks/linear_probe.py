@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from vidkd.base.errors import DataError
 from vidkd.base.fields import Bounds, Positive
 from vidkd.tasks.task import Rows, SolvedTask
 
@@ -45,6 +46,8 @@ class LinearProbe(SolvedTask):
         for kind, (head, classes) in self.heads.items():
             targets = self.targets(rows, kind, classes)
             known = targets.sum(1) > 0
+            if not known.any():
+                raise DataError(f"no training clip has a label of the kind '{kind or 'label'}'", hint="more labels")
             found = (vectors[known], targets[known])
             strength, tried = choose_strength(*found, folds[known], self.config.strengths)
             weight, bias = LogisticRegression(*found).solve(strength)
