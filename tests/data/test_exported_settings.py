@@ -67,7 +67,7 @@ def test_the_folder_of_stored_flow_stays_behind() -> None:
         ({"window__stride": 2.5}, "shown.window.stride must be a whole number"),
         ({"window__stride": 0}, "window.stride must be at least 1"),
         ({"window__frames": 8}, "shown.window.frames is 8, the network takes 4"),
-        ({"transform__crop": 64}, "shown.transform.crop is 64, the network takes 32"),
+        ({"transform__crop": 24}, "shown.transform.crop is 24, the network takes 32"),
         ({"observe__gap_s": "1"}, "shown.observe.gap_s must be a "),
         ({"observe__gap_s": float("nan")}, "shown.observe.gap_s must be a "),
         ({"observe__fractions": [2.0]}, "each named once and in (0, 1]"),
