@@ -134,11 +134,11 @@ def test_attention_and_logits_together(batch: Batch) -> None:
 
 @pytest.mark.parametrize("teacher_map", ["same", "other"])
 def test_motion_attention(teacher_map: Any, batch: Batch) -> None:
-    task = task_of("motion_attention", classifier(maps="two"), weight=0.7, prior_weight=0.2, floor_px=0.1, teacher_map=teacher_map)
+    task = task_of("motion_attention", classifier(maps="two"), weight=0.7, teacher_map=teacher_map)
     with torch.no_grad():
         student = task.student(batch["rgb"])
     moved = (batch["flow"].float() ** 2).sum(1).sqrt()
-    cells = torch.stack([moved[:, :, y : y + 8, x : x + 8].mean((2, 3)) for y in range(0, 32, 8) for x in range(0, 32, 8)], 2) + 0.1
+    cells = torch.stack([moved[:, :, y : y + 8, x : x + 8].mean((2, 3)) for y in range(0, 32, 8) for x in range(0, 32, 8)], 2) + 0.02
     target = (cells / cells.sum(2, keepdim=True)).view(4, 4, 4, 4)
     time = student.attention["motion"].shape[1]
     target = target.view(4, time, -1, 4, 4).mean(2)
@@ -148,22 +148,20 @@ def test_motion_attention(teacher_map: Any, batch: Batch) -> None:
     prior = kl(appearance, torch.full_like(appearance, -math.log(16)))
     losses = task(batch)
     torch.testing.assert_close(losses["attention"], expected)
-    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + 0.7 * expected + 0.2 * prior)
-    alone = task_of(
-        "motion_attention", classifier(maps="two"), weight=0.7, prior_weight=0.2, floor_px=0.1, teacher_map=teacher_map, label_weight=0.0
-    )
-    torch.testing.assert_close(alone(batch)["loss"], 0.7 * expected + 0.2 * prior)
+    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + 0.7 * (expected + prior))
+    alone = task_of("motion_attention", classifier(maps="two"), weight=0.7, teacher_map=teacher_map, label_weight=0.0)
+    torch.testing.assert_close(alone(batch)["loss"], 0.7 * (expected + prior))
     few = task(unlabelled(batch, 0, 1, 2, 3))
-    torch.testing.assert_close(few["loss"], 0.7 * expected + 0.2 * prior)
+    torch.testing.assert_close(few["loss"], 0.7 * (expected + prior))
 
 
 def test_where_nothing_moves_the_motion_map_is_even() -> None:
     flow = torch.zeros(1, 2, 2, 16, 16)
     flow[0, :, 1, :8, 8:] = torch.tensor([3.0, 4.0])[:, None, None]
-    motion = MotionMap(floor_px=0.5)
+    motion = MotionMap()
     torch.testing.assert_close(
         motion(motion.kept_maps(flow)["motion"]).exp()[0],
-        torch.tensor([[[1, 1], [1, 1]], [[0.5, 5.5], [0.5, 0.5]]]) / torch.tensor([4.0, 7.0])[:, None, None],
+        torch.tensor([[[1, 1], [1, 1]], [[0.02, 5.02], [0.02, 0.02]]]) / torch.tensor([4.0, 5.08])[:, None, None],
     )
 
 

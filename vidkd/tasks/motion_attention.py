@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.fields import NotNegative, Positive
+from vidkd.base.fields import NotNegative
 from vidkd.models import VideoClassifier
 from vidkd.tasks.attention_distillation import map_losses, of_other_clips
 from vidkd.tasks.task import TEACHER, Batch, KeptNetwork, Task, TaskConfig, attention_support
@@ -24,23 +24,17 @@ class MotionAttentionConfig(TaskConfig):
 
     Args:
         label_weight: of the label loss; 0 learns only the map, for a head that `linear_probe` solves after it.
-        weight: of the divergence from the motion map.
-        prior_weight: of the divergence of the appearance map (two maps) from the uniform map; by default as `weight`.
-        direction: student||teacher is KL(student || motion).
+        weight: of the divergence from the motion map, and of the appearance map's (two maps) from the uniform map.
         teacher_map: `same` clip's motion; `other` clip's is the control that must not help.
-        floor_px: added to the magnitude everywhere: what still counts where nothing moves, in pixels a sampled step.
     """
 
     label_weight: NotNegative = 1.0
     weight: float = 1.0
-    prior_weight: float | None = None
-    direction: Literal["student||teacher", "teacher||student"] = "teacher||student"
     teacher_map: Literal["same", "other"] = "same"
-    floor_px: Positive = 0.02
 
 
 class MotionAttention(Task):
-    """label_weight * CE + weight * KL(motion map, student's motion map) + prior_weight * KL(student's appearance map, uniform).
+    """label_weight * CE + weight * (KL(motion map || student's motion map) + KL(student's appearance map || uniform)).
 
     Clips without a label count in the last two.
     """
@@ -54,8 +48,7 @@ class MotionAttention(Task):
             raise ConfigError("the student has no attention map", hint="model.attention.pooling: soft, or probabilistic")
         if attention_support(student) != "frame":
             raise ConfigError("the motion map sums to one over each frame", hint="model.attention.softmax: spatial")
-        self.motion = MotionMap(config.floor_px)
-        self.prior_weight = config.weight if config.prior_weight is None else config.prior_weight
+        self.motion = MotionMap()
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -72,11 +65,9 @@ class MotionAttention(Task):
         output, target = self.predict(batch), self.teacher_map(batch)
         if self.config.teacher_map == "other":
             target = of_other_clips(target)
-        losses = {"label": self.label_loss(output, batch), **map_losses(output.attention, target, self.config.direction, "frame")}
-        losses["loss"] = self.config.label_weight * losses["label"] + self.config.weight * losses["attention"]
-        if "prior" in losses:
-            losses["loss"] = losses["loss"] + self.prior_weight * losses["prior"]
-        return losses
+        maps = map_losses(output.attention, target, "teacher||student", "frame")
+        label = self.label_loss(output, batch)
+        return {"label": label, **maps, "loss": self.config.label_weight * label + self.config.weight * sum(maps.values())}
 
     def teacher_map(self, batch: Batch) -> Tensor:
         """The motion map of a batch, log-probabilities (B, T, H, W)."""
@@ -86,15 +77,13 @@ class MotionAttention(Task):
 
 
 class MotionMap(nn.Module):
-    """The share of every cell of a frame in the motion: magnitude of the flow, averaged over `CELL` pixels, plus a floor, normalised."""
+    """The share of every cell of a frame in the motion: magnitude of the flow, averaged over `CELL` pixels, plus `FLOOR_PX`, normalised."""
 
     view = "flow"
     STAGE = "motion"
     CELL = 8
-
-    def __init__(self, floor_px: float) -> None:
-        super().__init__()
-        self.floor_px = floor_px
+    FLOOR_PX = 0.02
+    """Added to the magnitude everywhere, in pixels a sampled step: where nothing moves the map is even."""
 
     def kept_identity(self) -> str:
         """The size of a cell decides what is kept."""
@@ -108,5 +97,5 @@ class MotionMap(nn.Module):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         """Magnitude (B, 1, T, H, W) -> log-probabilities (B, T, H, W), each frame's sum to one."""
-        kept = magnitude.squeeze(1).float() + self.floor_px
+        kept = magnitude.squeeze(1).float() + self.FLOOR_PX
         return torch.log(kept / kept.sum(dim=(2, 3), keepdim=True))
