@@ -204,6 +204,15 @@ def solved_config(tiny_config: Config, tiny_teacher: Path, tmp_path: Path) -> Co
     return config
 
 
+def test_the_head_of_a_network_whose_first_stages_are_kept_is_solved(solved_config: Config, tmp_path: Path) -> None:
+    kept = {"model.freeze": "stage2", "data.features.views": 1, "data.features.folder": str(tmp_path / "features"), "train.steps": 1}
+    tuned = fit(solved_config("supervised", **kept), quiet=True)
+    ways: tuple[tuple[str, dict[str, int]], ...] = (("kept", {}), ("computed", {"data.features.views": 0}))
+    found = [fit(solved_config("linear_probe", name=name, init=str(tuned.folder), **{**kept, **over}), quiet=True) for name, over in ways]
+    one, other = (load_classifier(run.folder).model.fc.weight for run in found)
+    assert (one - other).norm() < 0.05 * other.norm(), "half precision on disk"
+
+
 @pytest.mark.parametrize("task", ["linear_probe", "nearest_neighbour"])
 def test_a_run_is_solved_once_and_judged_as_any_other(task: str, solved_config: Config) -> None:
     config = solved_config(task, **{"data.validation_fraction": 0.25})

@@ -68,7 +68,7 @@ def _solve(config: RunConfig, clips: Clips, folder: RunFolder, device: torch.dev
     task.student.to(device).eval()
     every = dataclasses.replace(clips, train=[*clips.train, *clips.unlabelled])
     taught = teacher_probabilities(task, config, every, device, progress="" if quiet else "teacher")
-    with torch.inference_mode():
+    with torch.no_grad():  # in inference mode no one could ask which parameters a stage has
         record = task.solve(pooled_rows(task.student, every, config.data, device, taught, progress="" if quiet else "pooled vectors"))
     progressed = Progressed(step=1, seconds=time.monotonic() - began, finished=True)
     log.info("%s: %s", folder.path.name, record)
